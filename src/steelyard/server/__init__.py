@@ -1,0 +1,1 @@
+"""Entry points of the server: composition, the processes, the embedded platform."""

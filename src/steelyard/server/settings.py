@@ -1,0 +1,53 @@
+"""Settings of a server process, from the environment (`STEELYARD_...`) and the home folder.
+
+Built once, in composition, and handed down piece by piece. Secrets are read from files of mode 0600
+below `<home>/secrets`, never from argv.
+"""
+
+import os
+from pathlib import Path
+
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_USER_HOME = "~/.steelyard"
+DEFAULT_ROOT_HOME = "/var/lib/steelyard"
+
+
+def default_home() -> Path:
+    """Return the home folder that is used where `STEELYARD_HOME` is not set.
+
+    Root gets a folder outside its own home, because PostgreSQL runs under another uid then and must be
+    able to reach its data.
+    """
+    return Path(DEFAULT_ROOT_HOME if os.geteuid() == 0 else DEFAULT_USER_HOME).expanduser()
+
+
+class Settings(BaseSettings):
+    """One field per setting; `STEELYARD_API_PORT=9000` sets `api_port`."""
+
+    model_config = SettingsConfigDict(env_prefix="STEELYARD_", extra="ignore", frozen=True)
+
+    home: Path = default_home()
+    """State of the embedded platform."""
+    database_dsn: str | None = None
+    """`postgresql://...` of an existing server. Unset: the embedded one."""
+    temporal_address: str | None = None
+    """`host:port` of an existing Temporal cluster. Unset: the embedded one."""
+    temporal_namespace: str = "default"
+    api_host: str = "127.0.0.1"
+    api_port: int = 0
+    """0: a free port is found at the first start and remembered."""
+    api_workers: int = 2
+    workers: int = 1
+    """Worker processes."""
+    local_cpus: int | None = None
+    """Cores that jobs may use on this node. Unset: all that the process may run on."""
+    local_memory_gb: float | None = None
+    """Unset: nine tenths of the machine's memory."""
+    lease_seconds: float = 30.0
+    """A trainer that can't renew its lease for so long saves and leaves."""
+    stall_seconds: float = 300.0
+    """A local attempt that reported nothing for so long, though its process lives, is killed."""
+    log_level: str = "INFO"
+    otlp_endpoint: str | None = None
+    """OpenTelemetry collector for traces. Unset: no traces are sent."""

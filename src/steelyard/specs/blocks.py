@@ -1,0 +1,175 @@
+"""Blocks that the job specs are made of. Field names inside a block are TRL's and Hugging Face's."""
+
+from typing import Annotated, Literal, Self
+
+from pydantic import Field, model_validator
+
+from steelyard.specs.base import Name, Spec
+
+PositiveInt = Annotated[int, Field(ge=1)]
+DatasetFormat = Literal["messages", "prompt_completion", "text", "preference", "unpaired_preference"]
+"""Shapes of rows, in TRL's canonical columns."""
+
+
+class ModelBlock(Spec):
+    """The base model that training starts from or evaluation looks at."""
+
+    name_or_path: Annotated[str, Field(min_length=1, max_length=1024)]
+    """A Hugging Face id, a folder on the server, a registered `models/NAME@VERSION`, or a
+    `builtin/...` model that needs no network."""
+    revision: str | None = None
+    """A branch, tag or commit of a Hugging Face id; pinned to a commit when the job is prepared."""
+    dtype: Literal["float32", "bfloat16", "float16"] | None = None
+    """Type of the weights in memory. Unset: float32 on CPU, bfloat16 on CUDA."""
+    chat_template: str | None = None
+    """A Jinja chat template that replaces the tokenizer's own."""
+
+
+class DatasetBlock(Spec):
+    """The data, as a version in the platform's catalogue."""
+
+    ref: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@v[1-9][0-9]*)?$")]
+    """`name@vN`, or a bare `name`, which is pinned to its newest version at submission."""
+    format: Literal["messages", "prompt_completion", "text", "preference", "unpaired_preference"] | None = (
+        None
+    )
+    """The shape that the job expects; refused at submission where the dataset has another."""
+
+
+class LoraBlock(Spec):
+    """Low-rank adapters in place of full fine-tuning."""
+
+    type: Literal["lora"] = "lora"
+    r: Annotated[int, Field(ge=1, le=1024)] = 8
+    """Rank of the update."""
+    lora_alpha: Annotated[int, Field(ge=1)] = 16
+    """Scale of the update; the factor applied is `lora_alpha / r`."""
+    lora_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.0
+    target_modules: Literal["all-linear"] | list[str] = "all-linear"
+    """Names of the modules that get an adapter."""
+
+
+class TrainingBlock(Spec):
+    """The optimisation itself."""
+
+    learning_rate: Annotated[float, Field(gt=0.0, le=10.0)] = 2.0e-4
+    max_steps: PositiveInt | None = None
+    """Optimizer steps. Give this or `num_train_epochs`, not both."""
+    num_train_epochs: Annotated[float, Field(gt=0.0)] | None = None
+    per_device_train_batch_size: PositiveInt = 4
+    gradient_accumulation_steps: PositiveInt = 1
+    lr_scheduler_type: Literal["linear", "cosine", "constant", "constant_with_warmup"] = "linear"
+    warmup_steps: Annotated[int, Field(ge=0)] = 0
+    weight_decay: Annotated[float, Field(ge=0.0)] = 0.0
+    max_grad_norm: Annotated[float, Field(gt=0.0)] = 1.0
+    max_length: Annotated[int, Field(ge=8)] = 512
+    """Tokens per example."""
+    overlong: Literal["error", "truncate", "drop"] = "error"
+    """What happens to an example of more than `max_length` tokens."""
+    packing: bool = False
+    assistant_only_loss: bool = False
+    """Loss on the assistant's turns alone; needs a chat template with generation marks."""
+    completion_only_loss: bool | None = None
+    """Loss on completions alone; unset means yes for prompt and completion data."""
+    gradient_checkpointing: bool = False
+    logging_steps: PositiveInt = 1
+    seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
+
+    @model_validator(mode="after")
+    def _one_length(self) -> Self:
+        if self.max_steps is not None and self.num_train_epochs is not None:
+            raise ValueError("give max_steps or num_train_epochs, not both")
+        return self
+
+
+class CheckpointBlock(Spec):
+    """How often training is saved. At most one interval of work is ever repeated."""
+
+    save_steps: PositiveInt = 50
+    save_total_limit: Annotated[int, Field(ge=2, le=100)] = 3
+    """Newest checkpoints kept; at least two, so that a damaged one has one before it."""
+
+
+class DistributedBlock(Spec):
+    """How one attempt spreads over processes and nodes."""
+
+    strategy: Literal["none", "ddp", "fsdp"] = "none"
+    num_nodes: Annotated[int, Field(ge=1, le=4096)] = 1
+    processes_per_node: Annotated[int, Field(ge=1, le=64)] = 1
+
+    @model_validator(mode="after")
+    def _processes_need_a_strategy(self) -> Self:
+        if self.strategy == "none" and self.num_nodes * self.processes_per_node > 1:
+            raise ValueError("more than one process needs strategy ddp or fsdp")
+        return self
+
+
+class ResourcesBlock(Spec):
+    """What one node of an attempt is given."""
+
+    gpus: Annotated[int, Field(ge=0, le=64)] = 0
+    cpus: Annotated[int, Field(ge=1, le=1024)] = 1
+    """Cores granted. Trainers run with as many compute threads and no more."""
+    memory_gb: Annotated[float, Field(gt=0.0)] = 2.0
+    spot: bool = False
+    """May run on capacity that can be taken back at short notice."""
+
+
+class LimitsBlock(Spec):
+    """Bounds on a job's life."""
+
+    max_runtime_seconds: Annotated[int, Field(ge=1)] = 24 * 3600
+    """Seconds of running over all attempts, waiting not counted."""
+    max_retries: Annotated[int, Field(ge=0, le=100)] = 3
+    """Launches after a failure. Preemption and eviction don't count."""
+    stop_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
+    """Time a trainer has to reach a step's end and save before it is killed."""
+
+
+class Gate(Spec):
+    """A bound on one metric of the evaluation; a job whose model misses one is not registered."""
+
+    metric: Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$")]
+    """`suite/metric`, such as `heldout/loss`."""
+    min: float | None = None
+    max: float | None = None
+
+    @model_validator(mode="after")
+    def _has_a_bound(self) -> Self:
+        if self.min is None and self.max is None:
+            raise ValueError("a gate needs min or max")
+        return self
+
+
+class EvaluationBlock(Spec):
+    """What is measured on the validation split, before and after training."""
+
+    suites: Annotated[list[Literal["heldout", "choices"]], Field(min_length=1)]
+    """`heldout`: loss per token and perplexity. `choices`: each validation prompt with its own
+    completion among three others, by likelihood."""
+    max_samples: PositiveInt = 200
+    """Validation rows used by each suite, the first by content hash."""
+    gates: list[Gate] = []
+
+    @model_validator(mode="after")
+    def _gates_name_suites(self) -> Self:
+        for gate in self.gates:
+            if gate.metric.split("/")[0] not in self.suites:
+                raise ValueError(f"gate {gate.metric!r} names a suite that is not in suites")
+        return self
+
+
+class ScriptBlock(Spec):
+    """One's own training script, which talks to the platform through `steelyard.runtime`."""
+
+    filename: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.py$")]
+    source: Annotated[str, Field(min_length=1, max_length=512 * 1024)]
+    """The script's text; it is part of the job's lineage. The CLI fills it in from `path`."""
+    args: list[str] = []
+    """Arguments. Never a secret: they can be read in the process list."""
+
+
+class RegisterBlock(Spec):
+    """Where the trained model is registered."""
+
+    model_name: Name

@@ -1,0 +1,133 @@
+"""The job state machine: states, verbs, and the moves that are legal. The one place that knows them.
+
+`MOVES` holds every legal change of state. `VERBS` says from which states a person may ask for what, and
+which transitional state the request puts the job in at once. Everything else is refused with a reason.
+"""
+
+from enum import StrEnum
+
+
+class JobState(StrEnum):
+    """Where a job is, in words that users see."""
+
+    VALIDATING = "validating"
+    QUEUED = "queued"
+    STARTING = "starting"
+    RUNNING = "running"
+    PAUSING = "pausing"
+    PAUSED = "paused"
+    RESUMING = "resuming"
+    RECOVERING = "recovering"
+    AWAITING_APPROVAL = "awaiting_approval"
+    CANCELLING = "cancelling"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+
+class Verb(StrEnum):
+    """What a person may ask of a job."""
+
+    CANCEL = "cancel"
+    PAUSE = "pause"
+    RESUME = "resume"
+    RETRY = "retry"
+    SET_PRIORITY = "set_priority"
+
+
+class Reason(StrEnum):
+    """Machine codes of `status_reason` and of an attempt's cause of end."""
+
+    WAITING_FOR_CAPACITY = "waiting_for_capacity"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    PREEMPTED = "preempted"
+    EVICTED = "evicted"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+    PAUSED_BY_USER = "paused_by_user"
+    CANCELLED_BY_USER = "cancelled_by_user"
+    PLATFORM_STOPPED = "platform_stopped"
+    COMPLETED = "completed"
+    TRAINING = "training"
+    EVALUATING = "evaluating"
+    REGISTERING = "registering"
+    NODE_LOST = "node_lost"
+    PROCESS_KILLED = "process_killed"
+    TRAINER_FAILED = "trainer_failed"
+    TRANSIENT_FAILURE = "transient_failure"
+    LEASE_LOST = "lease_lost"
+    STALLED = "stalled"
+    BAD_CONFIG = "bad_config"
+    NAN_LOSS = "nan_loss"
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    MODEL_NOT_FOUND = "model_not_found"
+    DATASET_EMPTY = "dataset_empty"
+    DATASET_NOT_FOUND = "dataset_not_found"
+    NO_CHAT_TEMPLATE = "no_chat_template"
+    SEQUENCE_TOO_LONG = "sequence_too_long"
+    GATE_FAILED = "gate_failed"
+    RETRIES_EXHAUSTED = "retries_exhausted"
+    MAX_RUNTIME_EXCEEDED = "max_runtime_exceeded"
+    NO_CHECKPOINT = "no_checkpoint"
+
+
+TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})
+
+_S = JobState
+
+MOVES: dict[JobState, frozenset[JobState]] = {
+    _S.VALIDATING: frozenset({_S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
+    _S.QUEUED: frozenset({_S.STARTING, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
+    _S.STARTING: frozenset(
+        {_S.RUNNING, _S.QUEUED, _S.RECOVERING, _S.PAUSING, _S.CANCELLING, _S.SUCCEEDED, _S.FAILED}
+    ),
+    _S.RUNNING: frozenset(
+        {
+            _S.STARTING,
+            _S.QUEUED,
+            _S.RECOVERING,
+            _S.AWAITING_APPROVAL,
+            _S.PAUSING,
+            _S.CANCELLING,
+            _S.SUCCEEDED,
+            _S.FAILED,
+        }
+    ),
+    _S.RECOVERING: frozenset({_S.QUEUED, _S.STARTING, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
+    _S.PAUSING: frozenset({_S.PAUSED, _S.CANCELLING, _S.SUCCEEDED, _S.FAILED}),
+    _S.PAUSED: frozenset({_S.RESUMING, _S.CANCELLING}),
+    _S.RESUMING: frozenset({_S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
+    _S.AWAITING_APPROVAL: frozenset({_S.RUNNING, _S.SUCCEEDED, _S.CANCELLING, _S.FAILED}),
+    _S.CANCELLING: frozenset({_S.CANCELLED}),
+    _S.SUCCEEDED: frozenset(),
+    _S.FAILED: frozenset({_S.QUEUED}),
+    _S.CANCELLED: frozenset({_S.QUEUED}),
+}
+
+_LIVE = frozenset(JobState) - TERMINAL_STATES
+
+VERBS: dict[Verb, tuple[frozenset[JobState], JobState | None]] = {
+    Verb.CANCEL: (_LIVE - {_S.CANCELLING}, _S.CANCELLING),
+    Verb.PAUSE: (
+        frozenset({_S.VALIDATING, _S.QUEUED, _S.STARTING, _S.RUNNING, _S.RECOVERING, _S.RESUMING}),
+        _S.PAUSING,
+    ),
+    Verb.RESUME: (frozenset({_S.PAUSED}), _S.RESUMING),
+    Verb.RETRY: (frozenset({_S.FAILED, _S.CANCELLED}), _S.QUEUED),
+    Verb.SET_PRIORITY: (_LIVE - {_S.CANCELLING}, None),
+}
+
+
+def may_move(source: JobState, target: JobState) -> bool:
+    """Whether a job in `source` may become `target`. Staying where it is is always legal."""
+    return source == target or target in MOVES[source]
+
+
+def refuse_verb(verb: Verb, state: JobState) -> str | None:
+    """Return why `verb` can't be asked of a job in `state`, as a sentence, or None where it can."""
+    allowed, _ = VERBS[verb]
+    if state in allowed:
+        return None
+    names = ", ".join(sorted(allowed))
+    word = verb.value.replace("_", " ")
+    return f"can't {word} a job that is {state.value}; possible while it is {names}"
