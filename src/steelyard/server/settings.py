@@ -4,22 +4,11 @@ Built once, in composition, and handed down piece by piece. Secrets are read fro
 below `<home>/secrets`, never from argv.
 """
 
-import os
 from pathlib import Path
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-DEFAULT_USER_HOME = "~/.steelyard"
-DEFAULT_ROOT_HOME = "/var/lib/steelyard"
-
-
-def default_home() -> Path:
-    """Return the home folder that is used where `STEELYARD_HOME` is not set.
-
-    Root gets a folder outside its own home, because PostgreSQL runs under another uid then and must be
-    able to reach its data.
-    """
-    return Path(DEFAULT_ROOT_HOME if os.geteuid() == 0 else DEFAULT_USER_HOME).expanduser()
+from steelyard.kit.home import default_home
 
 
 class Settings(BaseSettings):
