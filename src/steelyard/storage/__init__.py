@@ -1,0 +1,1 @@
+"""Tables, transactions, the outbox, encryption and migrations. PostgreSQL only."""

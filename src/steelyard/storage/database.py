@@ -1,0 +1,75 @@
+"""Connections and transactions. Services open a transaction; nothing else commits."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+from sqlalchemy import URL, make_url
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
+
+from steelyard.kit.errors import Overloaded, Unavailable
+
+_STATEMENT_TIMEOUT_MS = 15_000
+
+
+class Database:
+    """A bounded pool of connections to one PostgreSQL database.
+
+    Args:
+        dsn: `postgresql://...`; the driver is asyncpg whatever the scheme says.
+        pool_size: connections at most; a transaction beyond them waits `pool_timeout_seconds`, then 429.
+    """
+
+    def __init__(
+        self,
+        dsn: str | URL,
+        *,
+        pool_size: int = 10,
+        pool_timeout_seconds: float = 5.0,
+        name: str = "steelyard",
+    ) -> None:
+        self._engine = create_async_engine(
+            make_url(dsn).set(drivername="postgresql+asyncpg"),
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout_seconds,
+            pool_pre_ping=True,
+            connect_args={
+                "timeout": 5,
+                "server_settings": {
+                    "application_name": name,
+                    "statement_timeout": str(_STATEMENT_TIMEOUT_MS),
+                    "idle_in_transaction_session_timeout": "60000",
+                },
+            },
+        )
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncGenerator[AsyncSession]:
+        """Open a transaction: commit at the end of the block, roll back on any error.
+
+        Raises:
+            Overloaded: no connection came free in time.
+            Unavailable: PostgreSQL doesn't answer. Whether the work was committed may be unknown then.
+        """
+        try:
+            async with self._sessions() as session, session.begin():
+                yield session
+        except PoolTimeout as error:
+            raise Overloaded("the control plane is busy; try again in a second") from error
+        except (OperationalError, InterfaceError, OSError) as error:
+            raise _unavailable() from error
+        except DBAPIError as error:
+            if error.connection_invalidated:
+                raise _unavailable() from error
+            raise
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._engine.dispose()
+
+
+def _unavailable() -> Unavailable:
+    return Unavailable("the database doesn't answer; it is restarted by itself, try again in a few seconds")

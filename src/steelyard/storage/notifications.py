@@ -1,0 +1,76 @@
+"""PostgreSQL's LISTEN: hints that something changed. A hint may be lost; every listener also polls."""
+
+# asyncpg ships no types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
+# pyright: reportUnknownLambdaType=false
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+
+import asyncpg
+import structlog
+
+_RECONNECT_SECONDS = 1.0
+_log = structlog.get_logger()
+
+
+class Listener:
+    """One connection that listens on some channels, and wakes those who wait.
+
+    A waiter passes the channel and how long it is willing to wait without a hint.
+    """
+
+    def __init__(self, dsn: str, channels: tuple[str, ...]) -> None:
+        self._dsn = dsn
+        self._channels = channels
+        self._waiters: dict[str, set[asyncio.Event]] = {channel: set() for channel in channels}
+
+    async def run(self) -> None:
+        """Listen until cancelled, connecting again whenever the connection breaks."""
+        while True:
+            try:
+                await self._listen()
+            except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:
+                _log.info("listener lost its connection", error=str(error))
+            self._wake_all()
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+    @contextlib.asynccontextmanager
+    async def subscription(self, channel: str) -> AsyncGenerator[asyncio.Event]:
+        """Yield an event that is set by each hint on `channel`; clear it before looking."""
+        event = asyncio.Event()
+        self._waiters[channel].add(event)
+        try:
+            yield event
+        finally:
+            self._waiters[channel].discard(event)
+
+    async def _listen(self) -> None:
+        connection = await asyncpg.connect(self._dsn, timeout=5)
+        closed = asyncio.Event()
+        connection.add_termination_listener(lambda _connection: closed.set())
+        try:
+            for channel in self._channels:
+                await connection.add_listener(channel, self._on_hint)
+            self._wake_all()
+            await closed.wait()
+        finally:
+            with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
+                await connection.close(timeout=1)
+
+    def _on_hint(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
+        for event in self._waiters[channel]:
+            event.set()
+
+    def _wake_all(self) -> None:
+        for events in self._waiters.values():
+            for event in events:
+                event.set()
+
+
+async def wait_for_hint(event: asyncio.Event, timeout_seconds: float) -> None:
+    """Wait for the next hint, but no longer than `timeout_seconds`; then clear it."""
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(event.wait(), timeout_seconds)
+    event.clear()

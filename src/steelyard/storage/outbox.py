@@ -1,0 +1,69 @@
+"""The outbox: effects are written with the change that causes them, and carried out afterwards.
+
+A dispatcher claims rows for a while, does the effect, and deletes the row. If it dies in between, the claim
+runs out and another does the effect again, so every effect must be safe to repeat.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete, insert, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.storage.tables import OutboxRow
+
+CHANNEL = "steelyard_outbox"
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A claimed row."""
+
+    id: int
+    topic: str
+    key: str
+    payload: dict[str, Any]
+    tries: int
+
+
+async def enqueue(session: AsyncSession, topic: str, key: str, payload: dict[str, Any]) -> None:
+    """Promise an effect; listeners of `CHANNEL` are woken when the transaction commits."""
+    await session.execute(
+        insert(OutboxRow).values(
+            topic=topic, key=key, payload=payload, available_at=text("clock_timestamp()"), tries=0
+        )
+    )
+    await session.execute(text("SELECT pg_notify(:channel, :topic)"), {"channel": CHANNEL, "topic": topic})
+
+
+async def claim(session: AsyncSession, limit: int, claim_seconds: float) -> list[Effect]:
+    """Take due rows, oldest first. No other dispatcher gets them before the claim has run out."""
+    rows = await session.execute(
+        text(
+            "UPDATE outbox SET available_at = clock_timestamp() + make_interval(secs => :seconds),"
+            " tries = tries + 1 WHERE id IN (SELECT id FROM outbox WHERE available_at <= clock_timestamp()"
+            " ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id, topic, key, payload, tries"
+        ),
+        {"seconds": claim_seconds, "limit": limit},
+    )
+    effects = [Effect(row.id, row.topic, row.key, row.payload, row.tries) for row in rows]
+    return sorted(effects, key=lambda effect: effect.id)
+
+
+async def complete(session: AsyncSession, effect_id: int) -> None:
+    """The effect is done: forget it."""
+    await session.execute(delete(OutboxRow).where(OutboxRow.id == effect_id))
+
+
+async def postpone(session: AsyncSession, effect_id: int, error: str, delay_seconds: float) -> None:
+    """The effect could not be carried out: try again after a while."""
+    await session.execute(
+        update(OutboxRow)
+        .where(OutboxRow.id == effect_id)
+        .values(
+            last_error=error[:2000],
+            available_at=text("clock_timestamp() + make_interval(secs => :delay)").bindparams(
+                delay=delay_seconds
+            ),
+        )
+    )

@@ -1,0 +1,20 @@
+"""The declarative base and the column types that tables share."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from sqlalchemy import BigInteger, DateTime, Identity, Text, func
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import DeclarativeBase, mapped_column
+
+TextKey = Annotated[str, mapped_column(Text, primary_key=True)]
+BigKey = Annotated[int, mapped_column(BigInteger, Identity(always=True), primary_key=True)]
+CreatedAt = Annotated[datetime, mapped_column(DateTime(timezone=True), server_default=func.now())]
+Moment = Annotated[datetime, mapped_column(DateTime(timezone=True))]
+Json = Annotated[dict[str, Any], mapped_column(JSONB)]
+
+
+class Base(DeclarativeBase):
+    """Base of all rows. `str` is PostgreSQL's `text`."""
+
+    type_annotation_map = {str: Text, int: BigInteger}

@@ -1,0 +1,171 @@
+"""Projects, jobs, attempts, checkpoints, events, and idempotency keys."""
+
+from sqlalchemy import Boolean, Float, ForeignKey, Index, Text, UniqueConstraint, text
+from sqlalchemy.dialects.postgresql import JSONB
+from sqlalchemy.orm import Mapped, mapped_column
+
+from steelyard.storage.tables.base import Base, BigKey, CreatedAt, Json, Moment, TextKey
+
+
+class ProjectRow(Base):
+    """A tenant. The id is the name that users write."""
+
+    __tablename__ = "projects"
+
+    id: Mapped[TextKey]
+    created_at: Mapped[CreatedAt]
+
+
+class JobRow(Base):
+    """A job. `state` and what goes with it change by compare-and-set under the row's lock."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index("jobs_by_project", "project_id", text("id DESC")),
+        Index("jobs_queued", text("priority DESC"), "id", postgresql_where=text("state = 'queued'")),
+        Index(
+            "jobs_live",
+            "project_id",
+            "state",
+            postgresql_where=text("state NOT IN ('succeeded', 'failed', 'cancelled')"),
+        ),
+        Index("jobs_by_state", "project_id", "state", text("id DESC")),
+        Index("jobs_by_tag", "tags", postgresql_using="gin"),
+    )
+
+    id: Mapped[TextKey]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    type: Mapped[str]
+    state: Mapped[str]
+    status_reason: Mapped[str | None]
+    status_message: Mapped[str | None]
+    priority: Mapped[int]
+    spec: Mapped[Json]
+    lineage: Mapped[Json]
+    tags: Mapped[Json]
+    desired: Mapped[str]
+    """What people last asked for: `run`, `pause` or `cancel`."""
+    command_sequence: Mapped[int]
+    """Goes up by one with each command; the workflow obeys the highest it has seen."""
+    run_number: Mapped[int]
+    """0 at first; each retry of an ended job is the next run, with a workflow of its own."""
+    epoch: Mapped[int]
+    """The lease epoch of the newest attempt; reports of any other are refused."""
+    stage: Mapped[str]
+    attempts_count: Mapped[int]
+    retries_used: Mapped[int]
+    evictions: Mapped[int]
+    running_seconds: Mapped[float] = mapped_column(Float)
+    current_attempt_id: Mapped[str | None]
+    resume_checkpoint_id: Mapped[str | None]
+    """The checkpoint that a person named for the next attempt; unset: the newest good one."""
+    progress: Mapped[Json]
+    metrics: Mapped[Json]
+    prepared: Mapped[Json]
+    """What preparation found: folders of the base model and data, pinned revision."""
+    model_dir: Mapped[str | None]
+    mlflow_run_id: Mapped[str | None]
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]
+    queued_at: Mapped[Moment | None]
+    started_at: Mapped[Moment | None]
+    ended_at: Mapped[Moment | None]
+
+
+class AttemptRow(Base):
+    """One launch. Progress lives here, so that a report never touches the job's row."""
+
+    __tablename__ = "attempts"
+    __table_args__ = (
+        UniqueConstraint("job_id", "number"),
+        UniqueConstraint("job_id", "launch_key"),
+        Index("attempts_live", "state", postgresql_where=text("state <> 'ended'")),
+    )
+
+    id: Mapped[TextKey]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    number: Mapped[int]
+    launch_key: Mapped[str]
+    """`<run>:<segment>`: one launch of the workflow makes one attempt, however often it is tried."""
+    stage: Mapped[str]
+    epoch: Mapped[int]
+    state: Mapped[str]
+    executor: Mapped[str]
+    node: Mapped[str | None]
+    pid: Mapped[int | None]
+    attempt_dir: Mapped[str]
+    resumed_from_step: Mapped[int | None]
+    first_step: Mapped[int | None]
+    last_step: Mapped[int]
+    phase: Mapped[str | None]
+    total_steps: Mapped[int | None]
+    loss: Mapped[float | None] = mapped_column(Float)
+    tokens_per_second: Mapped[float | None] = mapped_column(Float)
+    eta_seconds: Mapped[float | None] = mapped_column(Float)
+    stop_reason: Mapped[str | None]
+    """Why the platform asked it to leave, where it did."""
+    checkpoint_requested: Mapped[bool] = mapped_column(Boolean)
+    cause: Mapped[str | None]
+    message: Mapped[str | None]
+    counted: Mapped[bool] = mapped_column(Boolean)
+    gpus: Mapped[int]
+    outcome: Mapped[dict[str, object] | None] = mapped_column(JSONB)
+    started_at: Mapped[CreatedAt]
+    ended_at: Mapped[Moment | None]
+    last_report_at: Mapped[Moment | None]
+    lease_expires_at: Mapped[Moment | None]
+
+
+class CheckpointRow(Base):
+    """A checkpoint whose manifest was published by an attempt that held the lease."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (
+        UniqueConstraint("job_id", "path"),
+        Index("checkpoints_by_job", "job_id", text("step DESC"), text("epoch DESC")),
+    )
+
+    id: Mapped[TextKey]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    attempt_id: Mapped[str]
+    attempt_number: Mapped[int]
+    epoch: Mapped[int]
+    step: Mapped[int]
+    path: Mapped[str]
+    manifest_digest: Mapped[str]
+    size_bytes: Mapped[int]
+    status: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class EventRow(Base):
+    """Something that happened to a job. Ids of one job are in the order of their commits."""
+
+    __tablename__ = "events"
+    __table_args__ = (Index("events_by_job", "job_id", "id"),)
+
+    id: Mapped[BigKey]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"))
+    created_at: Mapped[CreatedAt]
+    level: Mapped[str]
+    type: Mapped[str]
+    message: Mapped[str]
+    data: Mapped[Json]
+
+
+class IdempotencyRow(Base):
+    """A key, the digest of the body it came with, and the answer that was given. Lives as long as the job."""
+
+    __tablename__ = "idempotency_keys"
+
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
+    key: Mapped[str] = mapped_column(Text, primary_key=True)
+    body_digest: Mapped[str]
+    job_id: Mapped[str]
+    response: Mapped[str]
+    created_at: Mapped[CreatedAt]
