@@ -100,8 +100,8 @@ MOVES: dict[JobState, frozenset[JobState]] = {
     _S.AWAITING_APPROVAL: frozenset({_S.RUNNING, _S.SUCCEEDED, _S.CANCELLING, _S.FAILED}),
     _S.CANCELLING: frozenset({_S.CANCELLED}),
     _S.SUCCEEDED: frozenset(),
-    _S.FAILED: frozenset({_S.QUEUED}),
-    _S.CANCELLED: frozenset({_S.QUEUED}),
+    _S.FAILED: frozenset({_S.VALIDATING}),
+    _S.CANCELLED: frozenset({_S.VALIDATING}),
 }
 
 _LIVE = frozenset(JobState) - TERMINAL_STATES
@@ -113,7 +113,7 @@ VERBS: dict[Verb, tuple[frozenset[JobState], JobState | None]] = {
         _S.PAUSING,
     ),
     Verb.RESUME: (frozenset({_S.PAUSED}), _S.RESUMING),
-    Verb.RETRY: (frozenset({_S.FAILED, _S.CANCELLED}), _S.QUEUED),
+    Verb.RETRY: (frozenset({_S.FAILED, _S.CANCELLED}), _S.VALIDATING),
     Verb.SET_PRIORITY: (_LIVE - {_S.CANCELLING}, None),
 }
 

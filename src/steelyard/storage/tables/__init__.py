@@ -2,6 +2,7 @@
 
 from steelyard.storage.tables.audit import AuditRow
 from steelyard.storage.tables.base import Base
+from steelyard.storage.tables.datasets import DatasetRow, DatasetVersionRow
 from steelyard.storage.tables.jobs import (
     AttemptRow,
     CheckpointRow,
@@ -20,6 +21,8 @@ __all__ = [
     "AuditRow",
     "Base",
     "CheckpointRow",
+    "DatasetRow",
+    "DatasetVersionRow",
     "EventRow",
     "IdempotencyRow",
     "JobRow",

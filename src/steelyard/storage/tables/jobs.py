@@ -98,6 +98,7 @@ class AttemptRow(Base):
     pid: Mapped[int | None]
     attempt_dir: Mapped[str]
     resumed_from_step: Mapped[int | None]
+    resumed_checkpoint_path: Mapped[str | None]
     first_step: Mapped[int | None]
     last_step: Mapped[int]
     phase: Mapped[str | None]

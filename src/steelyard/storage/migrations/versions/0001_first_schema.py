@@ -80,6 +80,33 @@ _TABLES = [
     )
     """,
     """
+    CREATE TABLE datasets (
+        project_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        latest_version BIGINT NOT NULL,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+        PRIMARY KEY (project_id, name),
+        FOREIGN KEY(project_id) REFERENCES projects (id)
+    )
+    """,
+    """
+    CREATE TABLE dataset_versions (
+        project_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        version BIGINT NOT NULL,
+        digest TEXT NOT NULL,
+        format TEXT NOT NULL,
+        rows_train BIGINT NOT NULL,
+        rows_validation BIGINT NOT NULL,
+        manifest JSONB NOT NULL,
+        created_by TEXT NOT NULL,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+        PRIMARY KEY (project_id, name, version),
+        UNIQUE (project_id, name, digest),
+        FOREIGN KEY(project_id) REFERENCES projects (id)
+    )
+    """,
+    """
     CREATE TABLE jobs (
         id TEXT NOT NULL,
         project_id TEXT NOT NULL,
@@ -173,6 +200,7 @@ _TABLES = [
         pid BIGINT,
         attempt_dir TEXT NOT NULL,
         resumed_from_step BIGINT,
+        resumed_checkpoint_path TEXT,
         first_step BIGINT,
         last_step BIGINT NOT NULL,
         phase TEXT,

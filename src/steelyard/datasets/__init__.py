@@ -1,0 +1,1 @@
+"""Datasets: from raw files to clean, immutable versions."""

@@ -1,0 +1,53 @@
+"""The catalogue of dataset versions: finding what a spec's `ref` means."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance.access import ProjectId
+from steelyard.kit.errors import InvalidSpec
+from steelyard.storage.tables import DatasetVersionRow
+
+
+@dataclass(frozen=True)
+class DatasetVersion:
+    """One immutable version."""
+
+    name: str
+    version: int
+    digest: str
+    format: str
+    rows_train: int
+    rows_validation: int
+    manifest: dict[str, Any]
+
+    @property
+    def ref(self) -> str:
+        """The pinned form, `name@vN`."""
+        return f"{self.name}@v{self.version}"
+
+
+async def resolve(session: AsyncSession, project: ProjectId, ref: str) -> DatasetVersion:
+    """Return the version that `name@vN`, or a bare `name` (its newest), stands for.
+
+    Raises:
+        InvalidSpec: the project has no such dataset or version.
+    """
+    name, _, version = ref.partition("@v")
+    query = select(DatasetVersionRow).where(
+        DatasetVersionRow.project_id == project, DatasetVersionRow.name == name
+    )
+    if version:
+        query = query.where(DatasetVersionRow.version == int(version))
+    row = await session.scalar(query.order_by(DatasetVersionRow.version.desc()).limit(1))
+    if row is None:
+        raise InvalidSpec(
+            f"no dataset {ref!r} in project {project!r}; 'steelyard data list' shows what there is, and"
+            f" 'steelyard data ingest FILE --name {name}' makes one",
+            param="dataset.ref",
+        )
+    return DatasetVersion(
+        row.name, row.version, row.digest, row.format, row.rows_train, row.rows_validation, row.manifest
+    )

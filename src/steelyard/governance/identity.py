@@ -1,0 +1,84 @@
+"""Who is calling. Tokens are compared in constant time and never stored or logged."""
+
+import base64
+import hashlib
+import hmac
+from dataclasses import dataclass
+from typing import Literal
+
+from steelyard.kit.errors import Unauthenticated
+
+_ATTEMPT_PREFIX = "sya_"
+
+
+@dataclass(frozen=True)
+class Actor:
+    """Somebody who acts: a person, the platform itself, or a training process.
+
+    `project_id` and `attempt_id` are set for an attempt alone; it reaches nothing but itself.
+    """
+
+    kind: Literal["user", "system", "attempt"]
+    id: str
+    request_id: str | None = None
+    source: str | None = None
+    project_id: str | None = None
+    attempt_id: str | None = None
+
+
+SYSTEM = Actor(kind="system", id="system")
+
+
+class AttemptTokens:
+    """Tokens of training processes: `sya_<attempt id>.<HMAC-SHA256 of it>`.
+
+    They need no storage, so a worker that takes over a launch makes the same token again. A token is good
+    while its attempt holds the lease, which the database says.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._key = key
+
+    def issue(self, attempt_id: str) -> str:
+        """Return the attempt's token."""
+        return f"{_ATTEMPT_PREFIX}{attempt_id}.{self._signature(attempt_id)}"
+
+    def attempt_of(self, token: str) -> str | None:
+        """Return the attempt that a token belongs to, or None where it is not a valid attempt token."""
+        if not token.startswith(_ATTEMPT_PREFIX):
+            return None
+        attempt_id, _, signature = token.removeprefix(_ATTEMPT_PREFIX).partition(".")
+        valid = hmac.compare_digest(signature.encode(), self._signature(attempt_id).encode())
+        return attempt_id if valid else None
+
+    def _signature(self, attempt_id: str) -> str:
+        mac = hmac.new(self._key, attempt_id.encode(), hashlib.sha256).digest()
+        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+class Authenticator:
+    """Turns a bearer token into an actor.
+
+    Args:
+        admin_token: the local admin's token.
+        attempt_tokens: verifies the tokens of training processes.
+    """
+
+    def __init__(self, admin_token: str, attempt_tokens: AttemptTokens) -> None:
+        self._admin_digest = hashlib.sha256(admin_token.encode()).digest()
+        self._attempt_tokens = attempt_tokens
+
+    def authenticate(self, token: str | None, request_id: str | None, source: str | None) -> Actor:
+        """Return who sent `token`.
+
+        Raises:
+            Unauthenticated: no token, or one that is not known.
+        """
+        if not token:
+            raise Unauthenticated("send 'Authorization: Bearer <token>'; 'steelyard token' prints yours")
+        if hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._admin_digest):
+            return Actor(kind="user", id="admin", request_id=request_id, source=source)
+        attempt_id = self._attempt_tokens.attempt_of(token)
+        if attempt_id is not None:
+            return Actor("attempt", attempt_id, request_id, source, attempt_id=attempt_id)
+        raise Unauthenticated("this token is not known here; 'steelyard token' prints the local admin's")

@@ -1,0 +1,71 @@
+"""Which checkpoint an attempt starts from: the newest that is whole, byte for byte."""
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from steelyard.runtime.manifests import Damage, read_manifest, verify_manifest
+from steelyard.specs.reports import CheckpointReport
+from steelyard.storage.tables import CheckpointRow
+
+
+@dataclass(frozen=True)
+class Verified:
+    """The checkpoint to start from, None where there is none, and the damaged ones that were passed over."""
+
+    chosen: CheckpointRow | None
+    damaged: tuple[tuple[CheckpointRow, str], ...]
+
+
+async def choose_checkpoint(job_dir: Path, rows: Sequence[CheckpointRow], named: str | None) -> Verified:
+    """Return the first of `rows` (newest first) whose files are all there and unchanged.
+
+    Args:
+        named: id of a checkpoint that a person asked for; it alone is looked at first.
+
+    Hashing happens in a thread; it takes about a second per gigabyte.
+    """
+    candidates = [row for row in rows if row.status == "available"]
+    if named is not None:
+        candidates.sort(key=lambda row: row.id != named)
+    damaged: list[tuple[CheckpointRow, str]] = []
+    for row in candidates:
+        fault = await asyncio.to_thread(_verify, job_dir / row.path, row.manifest_digest)
+        if fault is None:
+            return Verified(row, tuple(damaged))
+        damaged.append((row, fault))
+    return Verified(None, tuple(damaged))
+
+
+def complete_checkpoints(job_dir: Path, epoch: int) -> list[CheckpointReport]:
+    """Return the finished checkpoints in an attempt's folder, published or not, oldest first.
+
+    Only to be asked for an attempt whose processes have gone for certain.
+    """
+    folder = job_dir / "checkpoints" / f"e{epoch:05d}"
+    found: list[CheckpointReport] = []
+    for path in sorted(folder.glob("step-????????")):
+        manifest = read_manifest(path)
+        if manifest is None or manifest.epoch != epoch:
+            continue
+        found.append(
+            CheckpointReport(
+                epoch=epoch,
+                step=manifest.step,
+                path=str(path.relative_to(job_dir)),
+                manifest_digest=manifest.digest(),
+                size_bytes=sum(file.size for file in manifest.files.values()),
+            )
+        )
+    return found
+
+
+def _verify(folder: Path, digest: str) -> str | None:
+    damage: Damage | None = verify_manifest(folder)
+    if damage is not None:
+        return str(damage)
+    manifest = read_manifest(folder)
+    if manifest is None:
+        return "the manifest is missing"
+    return None if manifest.digest() == digest else "the manifest is not the one that was published"

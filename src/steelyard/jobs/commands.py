@@ -1,0 +1,235 @@
+"""Commands: what people ask of a job. One transaction each; the workflow carries them out."""
+
+from collections.abc import Awaitable, Callable
+
+from sqlalchemy import text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance import access, audit
+from steelyard.governance.access import ProjectId
+from steelyard.governance.identity import Actor
+from steelyard.jobs import repository
+from steelyard.jobs.events import append_event
+from steelyard.jobs.idempotency import Replays
+from steelyard.jobs.repository import JobFilter
+from steelyard.jobs.submission import START_TOPIC
+from steelyard.jobs.views import view_of
+from steelyard.kit.clock import Clock, utc_now
+from steelyard.kit.errors import InvalidTransition, NotFound
+from steelyard.kit.paging import MAX_LIMIT
+from steelyard.specs.states import TERMINAL_STATES, VERBS, JobState, Reason, Verb, refuse_verb
+from steelyard.specs.views import JobView
+from steelyard.storage.database import Database
+from steelyard.storage.outbox import enqueue
+from steelyard.storage.tables import JobRow
+
+SIGNAL_TOPIC = "signal_job"
+QUEUE_CHANNEL = "steelyard_queue"
+
+_MESSAGES = {
+    Verb.CANCEL: "cancelling: training stops at the end of its step",
+    Verb.PAUSE: "pausing: training stops at the end of its step and saves",
+    Verb.RESUME: "resuming from the newest checkpoint as soon as there is room",
+    Verb.RETRY: "retrying",
+}
+Change = Callable[[AsyncSession, JobRow], Awaitable[None]]
+"""What a verb does to the locked row beside moving its state."""
+
+_DESIRED = {Verb.CANCEL: "cancel", Verb.PAUSE: "pause", Verb.RESUME: "run", Verb.RETRY: "run"}
+
+
+class CommandService:
+    """Takes commands. A command given again with the same idempotency key is answered as before."""
+
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._clock = clock
+
+    async def cancel(self, actor: Actor, project: str, job_id: str, key: str | None = None) -> str:
+        """Stop the job at a step's end and end it. Returns the job as JSON text, as do all commands.
+
+        Raises:
+            NotFound: no such job in the project.
+            InvalidTransition: the job's state doesn't allow it; the message names the state.
+        """
+        return await self._command(actor, project, job_id, Verb.CANCEL, key, _no_change)
+
+    async def pause(self, actor: Actor, project: str, job_id: str, key: str | None = None) -> str:
+        """Stop at a step's end with a checkpoint and give the slot back. Raises as `cancel`."""
+        return await self._command(actor, project, job_id, Verb.PAUSE, key, _no_change)
+
+    async def resume(self, actor: Actor, project: str, job_id: str, key: str | None = None) -> str:
+        """Queue a paused job again. Raises as `cancel`."""
+        return await self._command(actor, project, job_id, Verb.RESUME, key, _no_change)
+
+    async def retry(
+        self,
+        actor: Actor,
+        project: str,
+        job_id: str,
+        checkpoint: str | None = None,
+        step: int | None = None,
+        key: str | None = None,
+    ) -> str:
+        """Run an ended job again from its newest, or from a named checkpoint.
+
+        Raises:
+            NotFound: no such job, or no such checkpoint of it.
+            InvalidTransition: the job has not failed and was not cancelled.
+        """
+
+        async def begin(session: AsyncSession, job: JobRow) -> None:
+            await _begin_run(session, job, checkpoint, step)
+
+        arguments = f"{checkpoint or ''}/{'' if step is None else step}"
+        return await self._command(actor, project, job_id, Verb.RETRY, key, begin, arguments)
+
+    async def set_priority(
+        self, actor: Actor, project: str, job_id: str, priority: int, key: str | None = None
+    ) -> str:
+        """Change the job's place in the queue at once; a running job keeps it for its next wait."""
+
+        async def change(_session: AsyncSession, job: JobRow) -> None:
+            job.priority = priority
+
+        return await self._command(actor, project, job_id, Verb.SET_PRIORITY, key, change, str(priority))
+
+    async def cancel_many(
+        self, actor: Actor, project: str, filter_: JobFilter, ids: list[str]
+    ) -> list[tuple[str, bool, str]]:
+        """Cancel jobs by id, or all live ones that match. Returns (id, accepted, message) for each."""
+        if not ids:
+            live = tuple(state for state in JobState if state not in TERMINAL_STATES)
+            filter_ = JobFilter(states=live, type=filter_.type, name=filter_.name, tags=filter_.tags)
+            async with self._database.transaction() as session:
+                checked = await access.authorize(session, actor, project)
+                ids = await repository.list_ids(session, checked, filter_, MAX_LIMIT * 10)
+        results: list[tuple[str, bool, str]] = []
+        for job_id in ids:
+            try:
+                await self.cancel(actor, project, job_id)
+                results.append((job_id, True, "cancelling"))
+            except (InvalidTransition, NotFound) as error:
+                results.append((job_id, False, error.message))
+        return results
+
+    async def _command(
+        self,
+        actor: Actor,
+        project: str,
+        job_id: str,
+        verb: Verb,
+        key: str | None,
+        change: Change,
+        arguments: str = "",
+    ) -> str:
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            replays = Replays(session, checked, key, f"{verb}/{job_id}/{arguments}")
+            if (stored := await replays.find()) is not None:
+                return stored
+            job = await repository.find_job(session, checked, job_id, lock=True)
+            if (stored := await replays.find()) is not None:
+                return stored
+            if not _is_under_way(verb, job):
+                await self._apply(session, actor, checked, job, verb, change, arguments)
+            response = (await _view(session, job)).model_dump_json()
+            await replays.store(job.id, response)
+        return response
+
+    async def _apply(
+        self,
+        session: AsyncSession,
+        actor: Actor,
+        project: ProjectId,
+        job: JobRow,
+        verb: Verb,
+        change: Change,
+        arguments: str,
+    ) -> None:
+        refusal = refuse_verb(verb, JobState(job.state))
+        if refusal is not None:
+            raise InvalidTransition(refusal)
+        await change(session, job)
+        _, target = VERBS[verb]
+        if target is not None:
+            job.state = target
+            job.status_reason = Reason.CANCELLED_BY_USER if verb is Verb.CANCEL else None
+            job.status_message = _MESSAGES[verb]
+            job.desired = _DESIRED[verb]
+            job.command_sequence += 1
+        job.updated_at = self._clock()
+        await append_event(
+            session, job, f"job.{verb}", f"{verb.value.replace('_', ' ')} asked for by {actor.id}",
+            data={"arguments": arguments} if arguments else None,
+        )  # fmt: skip
+        await audit.record(
+            session, actor, f"job.{verb}", "job", job.id, project_id=project, detail={"arguments": arguments}
+        )
+        await _promise(session, job, verb)
+
+
+async def _no_change(_session: AsyncSession, _job: JobRow) -> None:
+    return
+
+
+def _is_under_way(verb: Verb, job: JobRow) -> bool:
+    """Whether the job is on its way to what is asked, so that asking again changes nothing."""
+    return verb in (Verb.CANCEL, Verb.PAUSE, Verb.RESUME) and job.state == VERBS[verb][1]
+
+
+async def _begin_run(session: AsyncSession, job: JobRow, checkpoint: str | None, step: int | None) -> None:
+    named = await _named_checkpoint(session, job, checkpoint, step)
+    job.run_number += 1
+    job.retries_used = 0
+    job.evictions = 0
+    job.running_seconds = 0.0
+    job.ended_at = None
+    if named is not None:
+        job.resume_checkpoint_id = named
+        job.stage = "train"
+        job.model_dir = None
+
+
+async def _named_checkpoint(
+    session: AsyncSession, job: JobRow, checkpoint: str | None, step: int | None
+) -> str | None:
+    if checkpoint is None and step is None:
+        return None
+    rows = await repository.checkpoints_of(session, job.id)
+    usable = [row for row in rows if row.status == "available"]
+    for row in usable:
+        if row.id == checkpoint or (checkpoint is None and row.step == step):
+            return row.id
+    steps = ", ".join(str(row.step) for row in usable) or "none"
+    raise NotFound(
+        f"{job.id} has no available checkpoint {checkpoint or f'at step {step}'}; steps there are: {steps}",
+        param="checkpoint" if checkpoint else "step",
+    )
+
+
+async def _promise(session: AsyncSession, job: JobRow, verb: Verb) -> None:
+    """Write down the effect that carries the command out."""
+    if verb is Verb.RETRY:
+        await enqueue(session, START_TOPIC, job.id, {"run_number": job.run_number})
+        return
+    if verb is Verb.SET_PRIORITY:
+        await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
+        return
+    await enqueue(
+        session,
+        SIGNAL_TOPIC,
+        job.id,
+        {
+            "run_number": job.run_number,
+            "signal": "command",
+            "sequence": job.command_sequence,
+            "desired": job.desired,
+        },
+    )
+
+
+async def _view(session: AsyncSession, job: JobRow) -> JobView:
+    await session.flush()
+    attempts = await repository.attempts_of(session, job.id)
+    return view_of(job, attempts, await repository.model_version_of(session, job))

@@ -1,0 +1,231 @@
+"""A job's moves, as the workflow makes them. Each is one transaction, and safe to make again."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import delete, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance import audit
+from steelyard.governance.identity import SYSTEM
+from steelyard.jobs import repository
+from steelyard.jobs.checkpoints import choose_checkpoint
+from steelyard.jobs.commands import QUEUE_CHANNEL
+from steelyard.jobs.events import append_event
+from steelyard.kit.clock import Clock, utc_now
+from steelyard.kit.ids import new_id
+from steelyard.specs.states import TERMINAL_STATES, JobState, may_move
+from steelyard.storage.database import Database
+from steelyard.storage.tables import AllocationRow, AttemptRow, CheckpointRow, JobRow
+
+
+@dataclass(frozen=True)
+class Orders:
+    """What people want of a job now, and where it stands. `moved` tells whether the asked move was made."""
+
+    moved: bool
+    state: JobState
+    desired: str
+    sequence: int
+
+
+@dataclass(frozen=True)
+class Launch:
+    """An attempt that may be launched. None of it where the job may not run now."""
+
+    orders: Orders
+    attempt_id: str | None
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where jobs and attempts keep their files on this node."""
+
+    objects: Path
+    attempts: Path
+
+    def job(self, project_id: str, job_id: str) -> Path:
+        """Folder of a job: checkpoints and models."""
+        return self.objects / "projects" / project_id / "jobs" / job_id
+
+    def attempt(self, attempt_id: str) -> Path:
+        """Folder of one attempt: orders, log, outcome."""
+        return self.attempts / attempt_id
+
+
+class LifecycleService:
+    """Moves jobs from state to state on the workflow's behalf.
+
+    A move that the state machine doesn't allow, because a person's command came first, is not made; the
+    answer says what is wanted, and the workflow does that instead.
+    """
+
+    def __init__(self, database: Database, folders: Folders, executor: str, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._folders = folders
+        self._executor = executor
+        self._clock = clock
+
+    async def move(
+        self,
+        job_id: str,
+        run_number: int,
+        target: JobState,
+        reason: str | None,
+        message: str,
+        *,
+        release: bool = False,
+    ) -> Orders:
+        """Move a job to `target`, and give back what it holds if `release`.
+
+        A job of another run, or in a state that doesn't lead to `target`, stays as it is.
+        """
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            if job.run_number != run_number or not may_move(JobState(job.state), target):
+                return _orders(job, moved=False)
+            changed = job.state != target
+            self._set_state(job, target, reason, message)
+            if release or target in TERMINAL_STATES:
+                await _release(session, job_id)
+            if target is JobState.QUEUED:
+                job.queued_at = self._clock()
+                await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
+            if changed:
+                await self._tell(session, job, target, reason, message)
+            return _orders(job, moved=True)
+
+    async def orders(self, job_id: str) -> Orders:
+        """Return what is wanted of the job now."""
+        async with self._database.transaction() as session:
+            return _orders(await repository.lock_job(session, job_id), moved=False)
+
+    async def set_stage(self, job_id: str, stage: str, reason: str, message: str) -> Orders:
+        """Note that the job has come to its next stage; its state stays."""
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            if job.stage == stage:
+                return _orders(job, moved=False)
+            job.stage = stage
+            if job.state == JobState.RUNNING:
+                job.status_reason, job.status_message = reason, message
+            job.updated_at = self._clock()
+            await append_event(session, job, f"job.{stage}", message)
+            return _orders(job, moved=True)
+
+    async def start_attempt(self, job_id: str, run_number: int, launch_key: str, stage: str) -> Launch:
+        """Make the attempt of one launch: a new epoch, so that every older attempt is fenced off from now on.
+
+        The same `launch_key` gives the same attempt. No attempt is made while a person wants the job to
+        stop, or while it holds no allocation.
+        """
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            made = await repository.attempt_by_launch(session, job_id, launch_key)
+            if made is not None:
+                return Launch(_orders(job, moved=True), made.id)
+            rows = await repository.checkpoints_of(session, job_id)
+            named = job.resume_checkpoint_id
+            folder = self._folders.job(job.project_id, job_id)
+        verified = await choose_checkpoint(folder, rows, named)
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            allocations = await repository.allocations_of(session, job_id)
+            if job.run_number != run_number or job.desired != "run" or not allocations:
+                return Launch(_orders(job, moved=False), None)
+            await self._mark_damaged(session, job, verified.damaged)
+            checkpoint = verified.chosen if stage == "train" else None
+            attempt = self._new_attempt(job, launch_key, stage, allocations[0], checkpoint)
+            session.add(attempt)
+            if job.state != JobState.RUNNING or stage == "train":
+                self._set_state(job, JobState.STARTING, None, f"attempt {attempt.number} is starting")
+            await append_event(
+                session, job, "attempt.started", _start_sentence(attempt), data={"attempt": attempt.number}
+            )
+            return Launch(_orders(job, moved=True), attempt.id)
+
+    def _new_attempt(
+        self,
+        job: JobRow,
+        launch_key: str,
+        stage: str,
+        allocation: AllocationRow,
+        checkpoint: CheckpointRow | None,
+    ) -> AttemptRow:
+        attempt_id = new_id("att")
+        job.epoch += 1
+        job.attempts_count += 1
+        job.current_attempt_id = attempt_id
+        job.resume_checkpoint_id = None
+        return AttemptRow(
+            id=attempt_id,
+            project_id=job.project_id,
+            job_id=job.id,
+            number=job.attempts_count,
+            launch_key=launch_key,
+            stage=stage,
+            epoch=job.epoch,
+            state="starting",
+            executor=self._executor,
+            node=allocation.node,
+            attempt_dir=str(self._folders.attempt(attempt_id)),
+            resumed_from_step=checkpoint.step if checkpoint else None,
+            resumed_checkpoint_path=checkpoint.path if checkpoint else None,
+            first_step=checkpoint.step if checkpoint else 0,
+            last_step=checkpoint.step if checkpoint else 0,
+            checkpoint_requested=False,
+            counted=False,
+            gpus=len(allocation.gpu_ids),
+            started_at=self._clock(),
+        )
+
+    async def _mark_damaged(
+        self, session: AsyncSession, job: JobRow, damaged: tuple[tuple[CheckpointRow, str], ...]
+    ) -> None:
+        for row, fault in damaged:
+            current = await session.get_one(CheckpointRow, row.id)
+            current.status = "damaged"
+            await append_event(
+                session,
+                job,
+                "checkpoint.damaged",
+                f"the checkpoint at step {row.step} is damaged ({fault}); the one before it is used",
+                level="warn",
+                data={"step": row.step, "checkpoint": row.id, "fault": fault},
+            )
+
+    def _set_state(self, job: JobRow, target: JobState, reason: str | None, message: str) -> None:
+        now = self._clock()
+        job.state = target
+        job.status_reason = reason
+        job.status_message = message
+        job.updated_at = now
+        if target in TERMINAL_STATES:
+            job.ended_at = now
+
+    async def _tell(
+        self, session: AsyncSession, job: JobRow, target: JobState, reason: str | None, message: str
+    ) -> None:
+        level = "error" if target is JobState.FAILED else "warn" if target is JobState.RECOVERING else "info"
+        await append_event(session, job, f"job.{target.value}", message, level=level, data={"reason": reason})
+        if target in TERMINAL_STATES:
+            await audit.record(
+                session, SYSTEM, f"job.{target.value}", "job", job.id,
+                project_id=job.project_id, detail={"reason": reason},
+            )  # fmt: skip
+
+
+async def _release(session: AsyncSession, job_id: str) -> None:
+    await session.execute(delete(AllocationRow).where(AllocationRow.job_id == job_id))
+    await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
+
+
+def _orders(job: JobRow, *, moved: bool) -> Orders:
+    return Orders(moved, JobState(job.state), job.desired, job.command_sequence)
+
+
+def _start_sentence(attempt: AttemptRow) -> str:
+    start = f"attempt {attempt.number} ({attempt.stage}) starts on {attempt.node}"
+    if attempt.resumed_from_step is None:
+        return start
+    return f"{start} from the checkpoint at step {attempt.resumed_from_step}"

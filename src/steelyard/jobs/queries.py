@@ -1,0 +1,116 @@
+"""What people ask about jobs. Each answer is one short transaction."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from steelyard.governance import access
+from steelyard.governance.identity import Actor
+from steelyard.jobs import repository
+from steelyard.jobs.explanation import explain
+from steelyard.jobs.repository import JobFilter
+from steelyard.jobs.views import checkpoint_view, event_view, summary_of, view_of
+from steelyard.kit.errors import InvalidRequest, NotFound
+from steelyard.kit.paging import Page, page_of
+from steelyard.specs.states import TERMINAL_STATES, JobState
+from steelyard.specs.views import (
+    AttemptView,
+    CheckpointView,
+    EventView,
+    ExplainView,
+    JobSummary,
+    JobView,
+)
+from steelyard.storage.database import Database
+from steelyard.storage.tables import AttemptRow
+
+
+class QueryService:
+    """Reads jobs of a project that the actor may see; anything else is not found."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def get(self, actor: Actor, project: str, job_id: str) -> JobView:
+        """Return a job whole.
+
+        Raises:
+            NotFound: no such job in the project; so do all methods here.
+        """
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            job = await repository.find_job(session, checked, job_id)
+            attempts = await repository.attempts_of(session, job.id)
+            return view_of(job, attempts, await repository.model_version_of(session, job))
+
+    async def search(
+        self, actor: Actor, project: str, filter_: JobFilter, limit: int, after: str | None
+    ) -> Page[JobSummary]:
+        """Return a page of jobs, newest first."""
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            rows = await repository.list_jobs(session, checked, filter_, limit + 1, after)
+        return page_of(
+            [summary_of(job, attempt) for job, attempt in rows], limit, [job.id for job, _ in rows]
+        )
+
+    async def attempts(self, actor: Actor, project: str, job_id: str) -> list[AttemptView]:
+        """Return a job's attempts, oldest first."""
+        return (await self.get(actor, project, job_id)).attempts
+
+    async def checkpoints(self, actor: Actor, project: str, job_id: str) -> list[CheckpointView]:
+        """Return a job's checkpoints, newest first."""
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            job = await repository.find_job(session, checked, job_id)
+            return [checkpoint_view(row) for row in await repository.checkpoints_of(session, job.id)]
+
+    async def events(
+        self, actor: Actor, project: str, job_id: str, after: str | None, limit: int
+    ) -> tuple[Page[EventView], bool]:
+        """Return a page of events, oldest first, and whether the job had ended before it was read.
+
+        Raises:
+            InvalidRequest: `after` is not an event id.
+        """
+        position = _event_id(after)
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            job = await repository.find_job(session, checked, job_id)
+            ended = JobState(job.state) in TERMINAL_STATES
+            rows = await repository.events_of(session, job.id, position, limit + 1)
+        page = page_of([event_view(row) for row in rows], limit, [str(row.id) for row in rows])
+        return page, ended
+
+    async def explain(self, actor: Actor, project: str, job_id: str) -> ExplainView:
+        """Say why a job is where it is, and what would move it."""
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            job = await repository.find_job(session, checked, job_id)
+            return await explain(session, job)
+
+    async def log_folder(
+        self, actor: Actor, project: str, job_id: str, number: int | None
+    ) -> tuple[Path, bool]:
+        """Return the folder of an attempt (default: the newest) and whether that attempt has ended."""
+        attempts = await self._attempt_rows(actor, project, job_id)
+        chosen = [row for row in attempts if number is None or row.number == number]
+        if not chosen:
+            which = "yet" if number is None else f"with number {number}"
+            raise NotFound(f"{job_id} has no attempt {which}; 'steelyard explain {job_id}' says why")
+        return Path(chosen[-1].attempt_dir), chosen[-1].state == "ended"
+
+    async def _attempt_rows(self, actor: Actor, project: str, job_id: str) -> Sequence[AttemptRow]:
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            job = await repository.find_job(session, checked, job_id)
+            return await repository.attempts_of(session, job.id)
+
+
+def _event_id(after: str | None) -> int:
+    if after is None or after == "":
+        return 0
+    if not after.isdecimal():
+        raise InvalidRequest(
+            f"{after!r} is not an event id; pass the id of the last event seen", param="after"
+        )
+    return int(after)

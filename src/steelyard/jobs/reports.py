@@ -1,0 +1,220 @@
+"""What training processes report. The lease epoch fences every write: only the newest attempt's count."""
+
+import re
+from datetime import timedelta
+
+from sqlalchemy import update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance.identity import Actor
+from steelyard.jobs import repository
+from steelyard.jobs.events import append_event
+from steelyard.kit.clock import Clock, utc_now
+from steelyard.kit.errors import InvalidRequest, NotFound, StaleLease
+from steelyard.kit.ids import new_id
+from steelyard.specs.reports import (
+    AttemptReport,
+    CheckpointReport,
+    Directives,
+    EventReport,
+    ResultReport,
+)
+from steelyard.specs.states import JobState, Reason, may_move
+from steelyard.storage.database import Database
+from steelyard.storage.tables import AttemptRow, CheckpointRow, JobRow
+
+_CHECKPOINT_PATH = re.compile(r"^checkpoints/e(\d{5})/step-(\d{8})$")
+
+
+class ReportService:
+    """Takes the reports of attempts, renews their leases, and hands them their directives.
+
+    Args:
+        lease_seconds: how long a lease holds after each report.
+    """
+
+    def __init__(self, database: Database, lease_seconds: float, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+        self._clock = clock
+
+    async def report(self, actor: Actor, attempt_id: str, report: AttemptReport) -> Directives:
+        """Store progress and renew the lease.
+
+        Raises:
+            NotFound: the actor is not this attempt.
+            StaleLease: a newer attempt has taken over, or this one has ended.
+        """
+        _require_own(actor, attempt_id)
+        now = self._clock()
+        async with self._database.transaction() as session:
+            row = (
+                await session.execute(
+                    update(AttemptRow)
+                    .where(
+                        AttemptRow.id == attempt_id,
+                        AttemptRow.epoch == report.epoch,
+                        AttemptRow.state != "ended",
+                        AttemptRow.job_id == JobRow.id,
+                        AttemptRow.epoch == JobRow.epoch,
+                    )
+                    .values(
+                        **_progress(report),
+                        last_report_at=now,
+                        lease_expires_at=now + timedelta(seconds=self._lease_seconds),
+                    )
+                    .returning(
+                        AttemptRow.state,
+                        AttemptRow.stop_reason,
+                        AttemptRow.checkpoint_requested,
+                        JobRow.id,
+                        JobRow.state.label("job_state"),
+                        JobRow.desired,
+                    )
+                )
+            ).first()
+            if row is None:
+                raise await _stale(session, attempt_id)
+            if row.state == "starting" or (report.phase == "training" and row.job_state == JobState.STARTING):
+                await self._mark_running(session, attempt_id, row.id)
+        return Directives(
+            lease_seconds=self._lease_seconds,
+            stop=row.desired != "run" or row.stop_reason is not None,
+            checkpoint=row.checkpoint_requested,
+        )
+
+    async def publish_checkpoint(self, actor: Actor, attempt_id: str, report: CheckpointReport) -> Directives:
+        """Enter a checkpoint into the index. Doing it again changes nothing. Raises as `report`.
+
+        Raises:
+            InvalidRequest: the path is not one that this attempt may write.
+        """
+        _require_own(actor, attempt_id)
+        match = _CHECKPOINT_PATH.match(report.path)
+        if match is None or int(match[1]) != report.epoch or int(match[2]) != report.step:
+            raise InvalidRequest(
+                "a checkpoint's path is checkpoints/e<epoch>/step-<step> of its own attempt", param="path"
+            )
+        async with self._database.transaction() as session:
+            attempt, job = await _hold_lease(session, attempt_id, report.epoch)
+            if await index_checkpoint(session, attempt, job, report):
+                await append_event(
+                    session, job, "checkpoint.published", f"checkpoint at step {report.step}",
+                    data={"step": report.step, "size_bytes": report.size_bytes},
+                )  # fmt: skip
+            attempt.checkpoint_requested = False
+        return Directives(lease_seconds=self._lease_seconds, stop=job.desired != "run")
+
+    async def publish_result(self, actor: Actor, attempt_id: str, report: ResultReport) -> None:
+        """Store the outcome in the attempt's own words. The executor says when it has really gone."""
+        _require_own(actor, attempt_id)
+        async with self._database.transaction() as session:
+            attempt, _ = await _hold_lease(session, attempt_id, report.epoch)
+            attempt.outcome = report.outcome.model_dump(mode="json")
+
+    async def publish_event(self, actor: Actor, attempt_id: str, report: EventReport) -> None:
+        """Append an event to the job's. Raises as `report`."""
+        _require_own(actor, attempt_id)
+        async with self._database.transaction() as session:
+            _, job = await _hold_lease(session, attempt_id, report.epoch)
+            await append_event(
+                session, job, report.type, report.message, level=report.level, data=report.data
+            )
+
+    async def require_lease(self, attempt_id: str) -> AttemptRow:
+        """Return an attempt that still holds its lease, for what is written on its behalf elsewhere.
+
+        Raises:
+            StaleLease: it doesn't any more.
+        """
+        async with self._database.transaction() as session:
+            attempt = await repository.find_attempt(session, attempt_id)
+            job = await session.get_one(JobRow, attempt.job_id)
+            if attempt.state == "ended" or attempt.epoch != job.epoch:
+                raise await _stale(session, attempt_id)
+            return attempt
+
+    async def _mark_running(self, session: AsyncSession, attempt_id: str, job_id: str) -> None:
+        await session.execute(
+            update(AttemptRow)
+            .where(AttemptRow.id == attempt_id, AttemptRow.state == "starting")
+            .values(state="running")
+        )
+        job = await repository.lock_job(session, job_id)
+        if job.state != JobState.STARTING or not may_move(JobState.STARTING, JobState.RUNNING):
+            return
+        job.state = JobState.RUNNING
+        job.status_reason = Reason.TRAINING
+        job.status_message = "training"
+        job.updated_at = self._clock()
+        job.started_at = job.started_at or self._clock()
+        await append_event(session, job, "job.running", "the trainer has reported")
+
+
+async def index_checkpoint(
+    session: AsyncSession, attempt: AttemptRow, job: JobRow, report: CheckpointReport
+) -> bool:
+    """Insert a checkpoint's row; False where it was there. Rows beyond the limit are marked as deleted."""
+    inserted = await session.scalar(
+        upsert(CheckpointRow)
+        .values(
+            id=new_id("ckpt"),
+            project_id=attempt.project_id,
+            job_id=attempt.job_id,
+            attempt_id=attempt.id,
+            attempt_number=attempt.number,
+            epoch=attempt.epoch,
+            step=report.step,
+            path=report.path,
+            manifest_digest=report.manifest_digest,
+            size_bytes=report.size_bytes,
+            status="available",
+        )
+        .on_conflict_do_nothing(index_elements=["job_id", "path"])
+        .returning(CheckpointRow.id)
+    )
+    rows = await repository.checkpoints_of(session, job.id)
+    usable = [row for row in rows if row.status == "available"]
+    for row in usable[job.spec.get("checkpoint", {}).get("save_total_limit", 3) :]:
+        row.status = "deleted"
+    return inserted is not None
+
+
+async def _hold_lease(session: AsyncSession, attempt_id: str, epoch: int) -> tuple[AttemptRow, JobRow]:
+    """Lock the job, and return it with the attempt, if the attempt holds its lease."""
+    attempt = await repository.find_attempt(session, attempt_id)
+    job = await repository.lock_job(session, attempt.job_id)
+    await session.refresh(attempt)
+    if attempt.state == "ended" or attempt.epoch != epoch or job.epoch != epoch:
+        raise await _stale(session, attempt_id)
+    return attempt, job
+
+
+async def _stale(session: AsyncSession, attempt_id: str) -> StaleLease | NotFound:
+    attempt = await session.get(AttemptRow, attempt_id)
+    if attempt is None:
+        return NotFound(f"no attempt {attempt_id!r}")
+    job = await session.get_one(JobRow, attempt.job_id)
+    return StaleLease(
+        f"attempt {attempt_id} (epoch {attempt.epoch}) no longer holds the lease of {job.id}, whose epoch is"
+        f" {job.epoch}; write nothing more and exit",
+        epoch=job.epoch,
+    )
+
+
+def _require_own(actor: Actor, attempt_id: str) -> None:
+    if actor.attempt_id != attempt_id:
+        raise NotFound(f"no attempt {attempt_id!r}")
+
+
+def _progress(report: AttemptReport) -> dict[str, object]:
+    """Columns that a report sets; what it leaves out stays as it was."""
+    values: dict[str, object] = {"phase": report.phase}
+    if report.step or report.phase == "training":
+        values["last_step"] = report.step
+    for name in ("total_steps", "loss", "tokens_per_second", "eta_seconds"):
+        value = getattr(report, name)
+        if value is not None:
+            values[name] = value
+    return values
