@@ -1,0 +1,90 @@
+"""`steelyard.AsyncClient`."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from steelyard.client import job_calls
+from steelyard.client.async_jobs import AsyncJobs
+from steelyard.client.async_transport import AsyncTransport
+from steelyard.client.discovery import discover, project_from_environment
+from steelyard.client.models import Health
+from steelyard.client.retries import RetryPolicy
+
+
+class AsyncClient:
+    """The platform, from Python with asyncio. The same methods as `Client`, awaited.
+
+    With no arguments it finds the platform as the command line does: `STEELYARD_API_URL` and
+    `STEELYARD_TOKEN`, or else the platform that `steelyard up` started in `STEELYARD_HOME`. Connections
+    are kept between calls; close the client, or use it in a `async with`. Belongs to one event loop.
+
+    Example:
+        ```python
+        async with steelyard.AsyncClient() as client:
+            job = await client.jobs.submit("job.yaml")
+            done = await client.jobs.wait(job.id, on_progress=lambda job: print(job.progress))
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        api_url: str | None = None,
+        token: str | None = None,
+        project: str | None = None,
+        home: Path | None = None,
+        timeout_seconds: float = 30.0,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Find the platform; nothing is sent yet.
+
+        Args:
+            api_url: its address; else from the environment or the home folder.
+            token: the bearer token; else likewise.
+            project: whose jobs are meant; else `STEELYARD_PROJECT`, else `default`.
+            home: the folder of a platform on this machine; goes before `STEELYARD_API_URL`.
+            timeout_seconds: how long one try may take.
+            retry: bounds of the retries of each call.
+
+        Raises:
+            ConnectionFailed: no address is known.
+            CredentialsUnreadable: the local token can't be read.
+        """
+        self._transport = AsyncTransport(
+            discover(api_url, token, home), timeout_seconds, retry or RetryPolicy()
+        )
+        self.project = project_from_environment(project)
+        self.jobs = AsyncJobs(self._transport, self.project)
+
+    @property
+    def api_url(self) -> str:
+        """Where the platform is."""
+        return self._transport.api_url
+
+    async def health(self) -> Health:
+        """Say whether the platform can take work."""
+        return await self._transport.send(job_calls.health())
+
+    async def schemas(self) -> dict[str, dict[str, Any]]:
+        """Return the JSON Schema of each job type."""
+        found = (await self._transport.send(job_calls.schemas())).data
+        return {schema.type: schema.json_schema for schema in found}
+
+    async def close(self) -> None:
+        """Close all connections."""
+        await self._transport.close()
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        await self.close()
+
+    def __repr__(self) -> str:
+        return f"AsyncClient(api_url={self.api_url!r}, project={self.project!r})"

@@ -1,0 +1,88 @@
+"""`steelyard.Client`."""
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from steelyard.client import job_calls
+from steelyard.client.discovery import discover, project_from_environment
+from steelyard.client.jobs import Jobs
+from steelyard.client.models import Health
+from steelyard.client.retries import RetryPolicy
+from steelyard.client.transport import Transport
+
+
+class Client:
+    """The platform, from Python.
+
+    With no arguments it finds the platform as the command line does: `STEELYARD_API_URL` and
+    `STEELYARD_TOKEN`, or else the platform that `steelyard up` started in `STEELYARD_HOME`. Connections
+    are kept between calls; close the client, or use it in a `with`. Threads may share one.
+
+    Example:
+        ```python
+        with steelyard.Client() as client:
+            job = client.jobs.submit("job.yaml")
+            done = client.jobs.wait(job.id, on_progress=lambda job: print(job.progress))
+        ```
+    """
+
+    def __init__(
+        self,
+        *,
+        api_url: str | None = None,
+        token: str | None = None,
+        project: str | None = None,
+        home: Path | None = None,
+        timeout_seconds: float = 30.0,
+        retry: RetryPolicy | None = None,
+    ) -> None:
+        """Find the platform; nothing is sent yet.
+
+        Args:
+            api_url: its address; else from the environment or the home folder.
+            token: the bearer token; else likewise.
+            project: whose jobs are meant; else `STEELYARD_PROJECT`, else `default`.
+            home: the folder of a platform on this machine; goes before `STEELYARD_API_URL`.
+            timeout_seconds: how long one try may take.
+            retry: bounds of the retries of each call.
+
+        Raises:
+            ConnectionFailed: no address is known.
+            CredentialsUnreadable: the local token can't be read.
+        """
+        self._transport = Transport(discover(api_url, token, home), timeout_seconds, retry or RetryPolicy())
+        self.project = project_from_environment(project)
+        self.jobs = Jobs(self._transport, self.project)
+
+    @property
+    def api_url(self) -> str:
+        """Where the platform is."""
+        return self._transport.api_url
+
+    def health(self) -> Health:
+        """Say whether the platform can take work."""
+        return self._transport.send(job_calls.health())
+
+    def schemas(self) -> dict[str, dict[str, Any]]:
+        """Return the JSON Schema of each job type."""
+        found = self._transport.send(job_calls.schemas()).data
+        return {schema.type: schema.json_schema for schema in found}
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._transport.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"Client(api_url={self.api_url!r}, project={self.project!r})"
