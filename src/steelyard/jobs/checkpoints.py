@@ -5,7 +5,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from steelyard.runtime.manifests import Damage, read_manifest, verify_manifest
+from pydantic import ValidationError
+
+from steelyard.runtime.layout import checkpoints_dir
+from steelyard.runtime.manifests import read_manifest, total_size, verify_manifest
+from steelyard.specs.manifest import Manifest
 from steelyard.specs.reports import CheckpointReport
 from steelyard.storage.tables import CheckpointRow
 
@@ -43,10 +47,9 @@ def complete_checkpoints(job_dir: Path, epoch: int) -> list[CheckpointReport]:
 
     Only to be asked for an attempt whose processes have gone for certain.
     """
-    folder = job_dir / "checkpoints" / f"e{epoch:05d}"
     found: list[CheckpointReport] = []
-    for path in sorted(folder.glob("step-????????")):
-        manifest = read_manifest(path)
+    for path in sorted((checkpoints_dir(job_dir) / f"e{epoch:05d}").glob("step-????????")):
+        manifest = _read(path)
         if manifest is None or manifest.epoch != epoch:
             continue
         found.append(
@@ -55,17 +58,24 @@ def complete_checkpoints(job_dir: Path, epoch: int) -> list[CheckpointReport]:
                 step=manifest.step,
                 path=str(path.relative_to(job_dir)),
                 manifest_digest=manifest.digest(),
-                size_bytes=sum(file.size for file in manifest.files.values()),
+                size_bytes=total_size(manifest),
             )
         )
     return found
 
 
 def _verify(folder: Path, digest: str) -> str | None:
-    damage: Damage | None = verify_manifest(folder)
+    damage = verify_manifest(folder)
     if damage is not None:
-        return str(damage)
-    manifest = read_manifest(folder)
-    if manifest is None:
-        return "the manifest is missing"
-    return None if manifest.digest() == digest else "the manifest is not the one that was published"
+        return damage.message
+    manifest = _read(folder)
+    if manifest is None or manifest.digest() != digest:
+        return "the manifest is not the one that was published"
+    return None
+
+
+def _read(folder: Path) -> Manifest | None:
+    try:
+        return read_manifest(folder)
+    except (OSError, ValidationError):
+        return None

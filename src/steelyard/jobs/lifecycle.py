@@ -156,7 +156,6 @@ class LifecycleService:
         job.epoch += 1
         job.attempts_count += 1
         job.current_attempt_id = attempt_id
-        job.resume_checkpoint_id = None
         return AttemptRow(
             id=attempt_id,
             project_id=job.project_id,

@@ -174,6 +174,8 @@ async def index_checkpoint(
         .on_conflict_do_nothing(index_elements=["job_id", "path"])
         .returning(CheckpointRow.id)
     )
+    if inserted is not None:
+        job.resume_checkpoint_id = None
     rows = await repository.checkpoints_of(session, job.id)
     usable = [row for row in rows if row.status == "available"]
     for row in usable[job.spec.get("checkpoint", {}).get("save_total_limit", 3) :]:

@@ -104,11 +104,14 @@ async def attempt_by_launch(session: AsyncSession, job_id: str, launch_key: str)
 
 
 async def checkpoints_of(session: AsyncSession, job_id: str) -> Sequence[CheckpointRow]:
-    """Return a job's checkpoints, newest first: by step, then by the epoch that wrote them."""
+    """Return a job's checkpoints, newest first.
+
+    A later epoch is newer whatever its step: a retry from an earlier checkpoint leaves later steps behind.
+    """
     query = (
         select(CheckpointRow)
         .where(CheckpointRow.job_id == job_id)
-        .order_by(CheckpointRow.step.desc(), CheckpointRow.epoch.desc())
+        .order_by(CheckpointRow.epoch.desc(), CheckpointRow.step.desc())
     )
     return list(await session.scalars(query))
 

@@ -59,7 +59,7 @@ class JobRow(Base):
     running_seconds: Mapped[float] = mapped_column(Float)
     current_attempt_id: Mapped[str | None]
     resume_checkpoint_id: Mapped[str | None]
-    """The checkpoint that a person named for the next attempt; unset: the newest good one."""
+    """The checkpoint that a person named for a retry, until a newer one is made; unset: the newest good one."""
     progress: Mapped[Json]
     metrics: Mapped[Json]
     prepared: Mapped[Json]
@@ -126,7 +126,7 @@ class CheckpointRow(Base):
     __tablename__ = "checkpoints"
     __table_args__ = (
         UniqueConstraint("job_id", "path"),
-        Index("checkpoints_by_job", "job_id", text("step DESC"), text("epoch DESC")),
+        Index("checkpoints_by_job", "job_id", text("epoch DESC"), text("step DESC")),
     )
 
     id: Mapped[TextKey]

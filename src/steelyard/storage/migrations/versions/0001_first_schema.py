@@ -250,7 +250,7 @@ _TABLES = [
     )
     """,
     """
-    CREATE INDEX checkpoints_by_job ON checkpoints (job_id, step DESC, epoch DESC)
+    CREATE INDEX checkpoints_by_job ON checkpoints (job_id, epoch DESC, step DESC)
     """,
     """
     CREATE TABLE events (

@@ -1,0 +1,72 @@
+"""What training processes call. The token of an attempt reaches these routes of its own attempt alone."""
+
+from typing import TypeVar
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, ValidationError
+
+from steelyard.api.access import CurrentActor, CurrentServices
+from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.kit.errors import InvalidRequest
+from steelyard.specs.reports import (
+    AttemptReport,
+    CheckpointReport,
+    Directives,
+    EventReport,
+    ResultReport,
+)
+from steelyard.specs.views import ErrorResponse
+
+router = APIRouter(
+    prefix="/v1/attempts/{attempt_id}",
+    tags=["attempts"],
+    responses={
+        **ERROR_RESPONSES,
+        409: {"model": ErrorResponse, "description": "`stale_lease`: write nothing more and exit."},
+    },
+)
+
+Body = TypeVar("Body", bound=BaseModel)
+
+
+@router.post("/report")
+async def report(
+    attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
+) -> Directives:
+    """Store progress, renew the lease, and answer what the trainer is to do."""
+    return await services.reports.report(actor, attempt_id, await _parse(request, AttemptReport))
+
+
+@router.post("/checkpoints")
+async def publish_checkpoint(
+    attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
+) -> Directives:
+    """Enter a complete checkpoint into the index."""
+    return await services.reports.publish_checkpoint(
+        actor, attempt_id, await _parse(request, CheckpointReport)
+    )
+
+
+@router.post("/result", status_code=204)
+async def publish_result(
+    attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
+) -> None:
+    """Store how the attempt ended."""
+    await services.reports.publish_result(actor, attempt_id, await _parse(request, ResultReport))
+
+
+@router.post("/events", status_code=204)
+async def publish_event(
+    attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
+) -> None:
+    """Append an event to the job's."""
+    await services.reports.publish_event(actor, attempt_id, await _parse(request, EventReport))
+
+
+async def _parse(request: Request, model: type[Body]) -> Body:
+    try:
+        return model.model_validate_json(await request.body())
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = ".".join(str(part) for part in first["loc"])
+        raise InvalidRequest(f"{param}: {first['msg']}", param=param or None) from error

@@ -1,0 +1,33 @@
+"""What the routes call. Composition builds it once per process."""
+
+from dataclasses import dataclass, field
+
+import httpx
+
+from steelyard.compute.executor import Executor
+from steelyard.governance.identity import Authenticator
+from steelyard.jobs.commands import CommandService
+from steelyard.jobs.queries import QueryService
+from steelyard.jobs.reports import ReportService
+from steelyard.jobs.submission import SubmissionService
+from steelyard.registry.queries import ModelQueryService
+from steelyard.storage.database import Database
+from steelyard.storage.notifications import Listener
+
+
+@dataclass(frozen=True)
+class Services:
+    """One object per service; all are safe to use from many requests at once."""
+
+    database: Database
+    authenticator: Authenticator
+    submission: SubmissionService
+    commands: CommandService
+    queries: QueryService
+    reports: ReportService
+    models: ModelQueryService
+    listener: Listener
+    executor: Executor
+    mlflow: httpx.AsyncClient
+    """Speaks to the MLflow server, wherever that listens."""
+    max_requests_in_flight: int = field(default=256)

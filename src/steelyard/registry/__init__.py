@@ -1,0 +1,1 @@
+"""Models: versions with their lineage in our database, mirrored to MLflow."""

@@ -1,0 +1,53 @@
+"""What people ask about models."""
+
+from sqlalchemy import select
+
+from steelyard.governance import access
+from steelyard.governance.identity import Actor
+from steelyard.kit.errors import NotFound
+from steelyard.specs.models import ModelVersionView, ModelView
+from steelyard.storage.database import Database
+from steelyard.storage.tables import ModelRow, ModelVersionRow
+
+
+class ModelQueryService:
+    """Reads the models of a project that the actor may see."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def search(self, actor: Actor, project: str) -> list[ModelView]:
+        """Return all models by name."""
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            rows = await session.scalars(
+                select(ModelRow).where(ModelRow.project_id == checked).order_by(ModelRow.name)
+            )
+            return [
+                ModelView(name=row.name, latest_version=row.latest_version, created_at=row.created_at)
+                for row in rows
+            ]
+
+    async def versions(self, actor: Actor, project: str, name: str) -> list[ModelVersionView]:
+        """Return a model's versions, newest first.
+
+        Raises:
+            NotFound: no such model in the project.
+        """
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project)
+            rows = await session.scalars(
+                select(ModelVersionRow)
+                .where(ModelVersionRow.project_id == checked, ModelVersionRow.name == name)
+                .order_by(ModelVersionRow.version.desc())
+            )
+            views = [_view(row) for row in rows]
+        if not views:
+            raise NotFound(f"no model {name!r} in project {project!r}; 'steelyard models list' shows them")
+        return views
+
+
+def _view(row: ModelVersionRow) -> ModelVersionView:
+    return ModelVersionView.model_validate(
+        {name: getattr(row, name) for name in ModelVersionView.model_fields}
+    )

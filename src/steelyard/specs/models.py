@@ -1,0 +1,29 @@
+"""What the API answers about models."""
+
+from datetime import datetime
+
+from steelyard.specs.base import Message
+
+
+class ModelView(Message):
+    """A name under which versions are registered."""
+
+    name: str
+    latest_version: int
+    created_at: datetime
+
+
+class ModelVersionView(Message):
+    """One trained model, with what it was made of."""
+
+    name: str
+    version: int
+    job_id: str
+    manifest_digest: str
+    path: str
+    """Folder of the files, on the server."""
+    lineage: dict[str, str]
+    metrics: dict[str, float]
+    mlflow_version: str | None
+    """Version number in MLflow's registry; None while it is still to be mirrored."""
+    created_at: datetime
