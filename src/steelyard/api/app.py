@@ -8,13 +8,13 @@ from fastapi.openapi.utils import get_openapi
 
 from steelyard.api.errors import register_error_handlers
 from steelyard.api.middleware import RequestMiddleware
-from steelyard.api.routes import attempts, commands, health, jobs, mlflow, models, schemas, streams
+from steelyard.api.routes import attempts, commands, health, jobs, mlflow, models, schemas, sessions, streams
 from steelyard.api.services import Services
 from steelyard.specs.job import SPEC_CLASSES
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-_ROUTERS = (health, schemas, commands, jobs, streams, attempts, models, mlflow)
+_ROUTERS = (health, schemas, commands, jobs, streams, attempts, models, sessions, mlflow)
 
 
 def create_app(services: Services, version: str, lifespan: Lifespan | None = None) -> FastAPI:

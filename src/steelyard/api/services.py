@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from steelyard.compute.executor import Executor
-from steelyard.governance.identity import Authenticator
+from steelyard.governance.identity import Authenticator, SessionTokens
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
@@ -21,6 +21,7 @@ class Services:
 
     database: Database
     authenticator: Authenticator
+    session_tokens: SessionTokens
     submission: SubmissionService
     commands: CommandService
     queries: QueryService

@@ -6,9 +6,11 @@ import hmac
 from dataclasses import dataclass
 from typing import Literal
 
+from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import Unauthenticated
 
 _ATTEMPT_PREFIX = "sya_"
+_SESSION_PREFIX = "sys_"
 
 
 @dataclass(frozen=True)
@@ -56,17 +58,50 @@ class AttemptTokens:
         return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
+class SessionTokens:
+    """Tokens of browser sessions: `sys_<expiry, Unix seconds>.<HMAC-SHA256 of it>`.
+
+    A link for a person carries a short-lived one, which is exchanged for a longer-lived cookie, so that no
+    lasting token stands in a browser's history.
+    """
+
+    def __init__(self, key: bytes, clock: Clock = utc_now) -> None:
+        self._key = key
+        self._clock = clock
+
+    def issue(self, lifetime_seconds: int) -> str:
+        """Return a token that is good for so long."""
+        expiry = int(self._clock().timestamp()) + lifetime_seconds
+        return f"{_SESSION_PREFIX}{expiry}.{self._signature(str(expiry))}"
+
+    def is_valid(self, token: str) -> bool:
+        """Whether a token was issued here and is not past its time."""
+        if not token.startswith(_SESSION_PREFIX):
+            return False
+        expiry, _, signature = token.removeprefix(_SESSION_PREFIX).partition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(expiry).encode()):
+            return False
+        return int(expiry) >= self._clock().timestamp()
+
+    def _signature(self, expiry: str) -> str:
+        return hmac.new(self._key, f"session:{expiry}".encode(), hashlib.sha256).hexdigest()
+
+
 class Authenticator:
     """Turns a bearer token into an actor.
 
     Args:
         admin_token: the local admin's token.
         attempt_tokens: verifies the tokens of training processes.
+        session_tokens: verifies the tokens of browser sessions, which act for the local admin.
     """
 
-    def __init__(self, admin_token: str, attempt_tokens: AttemptTokens) -> None:
+    def __init__(
+        self, admin_token: str, attempt_tokens: AttemptTokens, session_tokens: SessionTokens
+    ) -> None:
         self._admin_digest = hashlib.sha256(admin_token.encode()).digest()
         self._attempt_tokens = attempt_tokens
+        self._session_tokens = session_tokens
 
     def authenticate(self, token: str | None, request_id: str | None, source: str | None) -> Actor:
         """Return who sent `token`.
@@ -77,6 +112,8 @@ class Authenticator:
         if not token:
             raise Unauthenticated("send 'Authorization: Bearer <token>'; 'steelyard token' prints yours")
         if hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._admin_digest):
+            return Actor(kind="user", id="admin", request_id=request_id, source=source)
+        if self._session_tokens.is_valid(token):
             return Actor(kind="user", id="admin", request_id=request_id, source=source)
         attempt_id = self._attempt_tokens.attempt_of(token)
         if attempt_id is not None:

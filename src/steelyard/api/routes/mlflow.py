@@ -1,7 +1,7 @@
 """MLflow behind our door: the same tokens, and attempts that lost their lease can write nothing.
 
-MLflow itself listens where only the platform reaches it. Browsers come in by a session cookie that
-`/session` exchanges for the token.
+MLflow itself listens where only the platform reaches it. Browsers come in by the cookie that
+`/session` sets.
 """
 
 import hmac
@@ -9,16 +9,16 @@ from collections.abc import AsyncIterator
 
 import httpx
 from fastapi import APIRouter, Request
-from fastapi.responses import RedirectResponse, Response, StreamingResponse
+from fastapi.responses import Response, StreamingResponse
 
 from steelyard.api.access import CurrentServices, bearer_token, request_id_of
+from steelyard.api.routes.sessions import COOKIE
 from steelyard.api.services import Services
 from steelyard.governance.identity import Actor
 from steelyard.kit.errors import NotFound, Unavailable
 
 router = APIRouter(include_in_schema=False)
 
-COOKIE = "steelyard_session"
 _HOP_BY_HOP = frozenset(
     {
         "authorization", "connection", "content-length", "cookie", "host", "keep-alive", "proxy-authenticate",
@@ -28,18 +28,6 @@ _HOP_BY_HOP = frozenset(
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _ATTEMPT_PATHS = ("api/2.0/mlflow/runs/", "api/2.0/mlflow-artifacts/", "api/2.0/mlflow/experiments/get")
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
-
-
-@router.get("/session")
-async def open_session(request: Request, token: str, to: str = "/mlflow/") -> Response:
-    """Exchange a token for a session cookie, and go on to a page of this server."""
-    target = to if to.startswith("/") and not to.startswith("//") else "/"
-    _actor(request, request.app.state.services, token)
-    answer = RedirectResponse(target, status_code=303)
-    answer.set_cookie(COOKIE, token, httponly=True, samesite="strict", path="/")
-    answer.headers["Referrer-Policy"] = "no-referrer"
-    answer.headers["Cache-Control"] = "no-store"
-    return answer
 
 
 @router.api_route("/mlflow/{path:path}", methods=_METHODS)

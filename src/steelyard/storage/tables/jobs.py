@@ -59,7 +59,7 @@ class JobRow(Base):
     running_seconds: Mapped[float] = mapped_column(Float)
     current_attempt_id: Mapped[str | None]
     resume_checkpoint_id: Mapped[str | None]
-    """The checkpoint that a person named for a retry, until a newer one is made; unset: the newest good one."""
+    """The checkpoint that a person named for a retry, until there is a newer one. Unset: newest good."""
     progress: Mapped[Json]
     metrics: Mapped[Json]
     prepared: Mapped[Json]
