@@ -13,7 +13,9 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
+from types import FrameType
 from typing import NoReturn
 
 PLAN_VARIABLE = "CONFORMANCE_PLAN"
@@ -29,7 +31,7 @@ def main(run_file: str) -> int:
     _say_started(folder)
     plan, _, argument = os.environ.get(PLAN_VARIABLE, "exit:0").partition(":")
     if plan == "obey":
-        signal.signal(signal.SIGTERM, lambda *_: _save_and_leave(folder))
+        signal.signal(signal.SIGTERM, partial(_save_and_leave, folder))
     elif plan == "deaf":
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     elif plan.startswith("family"):
@@ -70,7 +72,7 @@ def _say_started(folder: Path) -> None:
     temporary.rename(folder / f"started-{os.getpid()}.json")
 
 
-def _save_and_leave(folder: Path) -> NoReturn:
+def _save_and_leave(folder: Path, _number: int, _frame: FrameType | None) -> NoReturn:
     _write_outcome(folder, "checkpointed", 143, "platform_stopped")
     sys.stdout.flush()
     os._exit(143)

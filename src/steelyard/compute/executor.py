@@ -95,8 +95,13 @@ class Executor(ABC):
     - When the last process of an attempt has gone, `observe` says ENDED with the outcome (from
       `outcome.json`, or made from exit code or signal), for as long as the attempt's folder exists.
     - `stop` returns at once. CHECKPOINT sends SIGTERM to the trainer and, `grace_seconds` later, kills the
-      whole tree; KILL does that at once. A stop of something that has ended does nothing.
-    - An attempt that was stopped by KILL ends with `Reason.PROCESS_KILLED`.
+      whole tree; KILL does that at once. A stop of something that has ended does nothing. Of two stops
+      the harder one and the earlier deadline hold.
+    - A stop sticks to the attempt's name: if it comes before the launch, `observe` says ENDED, and a
+      launch after it starts no trainer.
+    - An attempt that was killed by KILL or at the end of its grace, and left no `outcome.json`, ends as
+      FAILED with `Reason.PROCESS_KILLED`. One that SIGTERM ended before it could save, because CHECKPOINT
+      was asked, ends as CHECKPOINTED with the stop's reason: it has lost nothing and doesn't count.
     """
 
     name: str
@@ -108,6 +113,7 @@ class Executor(ABC):
         Raises:
             StorageFull: the attempt's folder can't be written.
             Unavailable: the engine doesn't answer; nothing was started, or it will be adopted next time.
+            NotSupported: this executor can't run such an attempt; the message says what to change.
         """
 
     @abstractmethod
@@ -122,8 +128,16 @@ class Executor(ABC):
     async def stop(
         self, attempt_id: str, attempt_dir: Path, mode: StopMode, grace_seconds: float, reason: str
     ) -> None:
-        """Ask the attempt to leave. `reason` is a code that the attempt's log shows."""
+        """Ask the attempt to leave. `reason` is a code that the attempt's log shows.
+
+        Raises:
+            StorageFull: the attempt was not launched yet, and the stop can't be written down for it.
+        """
 
     @abstractmethod
     def read_log(self, attempt_dir: Path, offset: int, limit_bytes: int = 1 << 20) -> AsyncIterator[LogChunk]:
-        """Yield the log from byte `offset` on, as much as there is now."""
+        """Yield the log from byte `offset` on, as much as there is now and `limit_bytes` at most.
+
+        Chunks come in order and without gaps. Where the bytes at `offset` were rotated away, the first
+        chunk is the oldest that there is, and its own `offset` says so. Nothing is yielded at the end.
+        """

@@ -40,6 +40,8 @@ _REQUEST_BYTES = 1 << 16
 _REQUEST_SECONDS = 1.0
 _LOOK_SECONDS = 5.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
+_NO_ARROW_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
+"""pyarrow's allocator starts a thread on import unless told not to."""
 _LOG = logging.getLogger("steelyard.forkserver")
 
 
@@ -66,7 +68,8 @@ def preload() -> None:
     """Import what trainers need, settle on one thread, and keep the collector off what was imported."""
     try:
         importlib.import_module(_PRELOAD)
-    except ModuleNotFoundError:
+    except ModuleNotFoundError as error:
+        _LOG.warning("%s can't be imported (%s): taking the libraries alone", _PRELOAD, error)
         for name in _WITHOUT_PRELOAD:
             if importlib.util.find_spec(name) is not None:
                 importlib.import_module(name)
@@ -119,7 +122,7 @@ def _start_anew() -> NoReturn:
     environment = without_platform(os.environ)
     environment |= {**dict.fromkeys(_THREAD_VARIABLES, "1"), _READY: "1", MARKER: _MARKER_ROOM}
     environment |= {"TOKENIZERS_PARALLELISM": "false", "OMP_WAIT_POLICY": "passive"}
-    environment["CUDA_VISIBLE_DEVICES"] = ""
+    environment |= {"CUDA_VISIBLE_DEVICES": "", **_NO_ARROW_THREAD}
     os.closerange(3, 4096)
     argv = [sys.executable, "-P", "-m", "steelyard.compute.local.forkserver", *sys.argv[1:]]
     os.execve(sys.executable, argv, environment)  # noqa: S606 - no shell is wanted
