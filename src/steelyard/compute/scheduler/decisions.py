@@ -1,0 +1,93 @@
+"""What a round decides: who starts where, who leaves for whom, and why everybody else waits."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from functools import cached_property
+from typing import NamedTuple
+
+from steelyard.compute.scheduler.snapshot import PreemptionRule
+
+
+class Placement(NamedTuple):
+    """What a granted job gets on one node."""
+
+    node: str
+    cpus: int
+    memory_bytes: int
+    gpu_ids: tuple[str, ...]
+
+
+class Grant(NamedTuple):
+    """A job that starts now, on as many different nodes as it asked for."""
+
+    job_id: str
+    placements: tuple[Placement, ...]
+    flavor: str
+    borrowed: bool
+    """Whether its project is beyond its nominal quota with it; so it is for all without GPUs or quota."""
+
+
+class Preemption(NamedTuple):
+    """A running job that is asked to save a checkpoint and leave, to be queued again."""
+
+    job_id: str
+    reason: PreemptionRule
+    for_job: str
+
+
+class Nomination(NamedTuple):
+    """Nodes that are being emptied for a queued job. Bring `nodes` back as its `nominated_nodes`."""
+
+    job_id: str
+    nodes: tuple[str, ...]
+
+
+class WaitingCode(StrEnum):
+    """Why a job waits."""
+
+    WAITING_FOR_CAPACITY = "waiting_for_capacity"
+    WAITING_FOR_PREEMPTION = "waiting_for_preemption"
+    QUOTA_EXCEEDED = "quota_exceeded"
+    PRICE_CAP = "price_cap"
+    UNSCHEDULABLE = "unschedulable"
+
+
+class Waiting(NamedTuple):
+    """Why one job waits, where it stands (1 is next), and the numbers behind it.
+
+    The keys of `numbers` are those that `sentence` speaks of; they depend on `code`.
+    """
+
+    job_id: str
+    code: WaitingCode
+    position: int
+    numbers: Mapping[str, int | float | str]
+    template: str
+
+    @property
+    def sentence(self) -> str:
+        """Say it in words: what is missing, and what would free it."""
+        return self.template.format(position=self.position, **self.numbers)
+
+
+@dataclass(frozen=True)
+class Decisions:
+    """The outcome of a round.
+
+    `grants` are in the order in which they were made. A job of `nominations` is granted in a later
+    round, when those have left whom `preemptions` names. `waiting` covers every queued job that isn't
+    granted, in order of position; it is worked out when first read.
+    """
+
+    grants: tuple[Grant, ...]
+    preemptions: tuple[Preemption, ...]
+    nominations: tuple[Nomination, ...]
+    steps: int
+    """Elementary looks at lanes, nodes and victims that the round took: its cost, on any machine."""
+    _explain: Callable[[], tuple[Waiting, ...]] = field(repr=False, compare=False)
+
+    @cached_property
+    def waiting(self) -> tuple[Waiting, ...]:
+        """Why each job that isn't granted waits, first in line first."""
+        return self._explain()

@@ -1,0 +1,297 @@
+"""Who leaves for whom. Plans the fewest preemptions that make room for one job, or none.
+
+Three rules, each of which makes a move that can't be turned back by the same rule:
+
+- reclaim: the preemptor stays within its nominal quota, the victim's project is beyond its own. The
+  victim, back in the queue, would be beyond it again and so can't reclaim.
+- fair share (Kueue's LessThanOrEqualToFinalShare, made strict): with the new job the preemptor's share
+  is at most what is left to the victim's project, and that is less than it was. So the larger of the
+  two shares falls, and the victim's claim to come back has a larger share than any that it could move.
+- priority: within a project, strictly higher over lower, by the priorities that people gave. Ageing
+  doesn't count, because a victim ages too.
+
+Beyond that, nobody is preempted within the minimum runtime or over the eviction cap, which bounds
+every mixture of the three.
+"""
+
+import heapq
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from steelyard.compute.scheduler.pool import Group, Pool
+from steelyard.compute.scheduler.queue import QueuedJob, Shape
+from steelyard.compute.scheduler.shares import Standing, Standings
+from steelyard.compute.scheduler.snapshot import Allocation, Policy, PreemptionRule
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Victims, and the nodes that will hold the job when they have left. No victims: those that are
+    stopping already make the room."""
+
+    group: Group
+    victims: tuple[Allocation, ...]
+    nodes: tuple[int, ...]
+    rule: PreemptionRule
+
+
+class Preemptor:
+    """Finds victims within one round; remembers whom it chose."""
+
+    def __init__(
+        self, pool: Pool, standings: Standings, running: Iterable[Allocation], policy: Policy
+    ) -> None:
+        self._pool = pool
+        self._standings = standings
+        self._policy = policy
+        self._index: dict[str, list[Allocation]] = {}
+        for allocation in running:
+            if self._may_leave(allocation):
+                self._index.setdefault(allocation.project, []).append(allocation)
+        for found in self._index.values():
+            found.sort(key=_victim_order)
+
+    def plan(
+        self, job: QueuedJob, shape: Shape, standing: Standing, groups: Iterable[Group], rule: PreemptionRule
+    ) -> Plan | None:
+        """Return the plan by `rule` in the first of `groups` in which there is one."""
+        if rule not in self._policy.preemption or not self._index:
+            return None
+        for group in groups:
+            if not self._worth_trying(job, shape, standing, group, rule):
+                continue
+            plan = _Trial(self._pool, self._standings, group, shape, standing, rule).run(
+                self._eligible(job, standing, rule)
+            )
+            if plan is not None:
+                return plan
+        return None
+
+    def forget(self, plan: Plan) -> None:
+        """Take the victims of a plan that is carried out from the list."""
+        gone = {victim.job_id for victim in plan.victims}
+        for project in {victim.project for victim in plan.victims}:
+            self._index[project] = [a for a in self._index[project] if a.job_id not in gone]
+            if not self._index[project]:
+                del self._index[project]
+
+    def _may_leave(self, allocation: Allocation) -> bool:
+        ran = self._pool.now_seconds - allocation.started_seconds
+        return (
+            allocation.preemptible
+            and not allocation.stopping
+            and ran >= self._policy.min_runtime_seconds
+            and allocation.evictions < self._policy.eviction_cap
+        )
+
+    def _worth_trying(
+        self, job: QueuedJob, shape: Shape, standing: Standing, group: Group, rule: PreemptionRule
+    ) -> bool:
+        """Refuse in a few comparisons what the search would refuse after looking at every victim."""
+        self._pool.steps += len(self._index)
+        if rule is PreemptionRule.PRIORITY:
+            own = self._index.get(job.project)
+            return bool(own) and own[0].priority + self._policy.priority_margin <= job.priority
+        flavor = group.key.flavor
+        if rule is PreemptionRule.RECLAIM:
+            return any(
+                self._standings.of(name).nominal_gpus_free(flavor) < 0
+                for name in self._index
+                if name != job.project
+            )
+        mine = _share_with(standing, flavor, shape)
+        return any(self._standings.of(name).share() > mine for name in self._index if name != job.project)
+
+    def _eligible(
+        self, job: QueuedJob, standing: Standing, rule: PreemptionRule
+    ) -> dict[str, list[Allocation]]:
+        if rule is not PreemptionRule.PRIORITY:
+            return {name: found for name, found in self._index.items() if name != standing.name}
+        highest = job.priority - self._policy.priority_margin
+        return {standing.name: [a for a in self._index[standing.name] if a.priority <= highest]}
+
+
+class _Trial:
+    """One search. Changes pool and standings while it searches and puts all back before it returns."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        standings: Standings,
+        group: Group,
+        shape: Shape,
+        standing: Standing,
+        rule: PreemptionRule,
+    ) -> None:
+        self._pool = pool
+        self._standings = standings
+        self._group = group
+        self._shape = shape
+        self._standing = standing
+        self._rule = rule
+        self._members = frozenset(group.indices)
+        self._fitting: set[int] = set()
+        self._mine = _share_with(standing, group.key.flavor, shape)
+
+    def run(self, by_project: dict[str, list[Allocation]]) -> Plan | None:
+        pool, shape = self._pool, self._shape
+        pool.steps += len(self._members)
+        self._fitting = {i for i in self._members if pool.fits_future(i, shape)}
+        useful = self._useful(by_project)
+        if len(useful) < shape.nodes:
+            return None
+        chosen: list[Allocation] = []
+        enough = self._enough()
+        for victim in self._in_order(by_project, useful):
+            if enough:
+                break
+            self._remove(victim)
+            chosen.append(victim)
+            enough = self._enough()
+        plan = self._minimal(chosen) if enough else None
+        for victim in plan.victims if plan else chosen:
+            self._restore(victim)
+        return plan
+
+    def _in_order(
+        self, by_project: dict[str, list[Allocation]], useful: frozenset[int]
+    ) -> Iterable[Allocation]:
+        """Yield victims: of the project with the highest share first; the caller removes each at once."""
+        heap = [(-self._standings.of(name).share(), name, 0) for name in by_project]
+        heapq.heapify(heap)
+        while heap:
+            _, name, place = heapq.heappop(heap)
+            found = by_project[name]
+            standing = self._standings.of(name)
+            while place < len(found):
+                victim = found[place]
+                place += 1
+                self._pool.steps += 1
+                if self._helps(victim, useful) and self._allowed(standing, victim):
+                    yield victim
+                    break
+            if place < len(found):
+                heapq.heappush(heap, (-standing.share(), name, place))
+
+    def _useful(self, by_project: dict[str, list[Allocation]]) -> frozenset[int]:
+        """Return the nodes that would hold a member if every candidate left them."""
+        pool, shape = self._pool, self._shape
+        gains: dict[int, list[int]] = {}
+        for found in by_project.values():
+            self._pool.steps += len(found)
+            for victim in found:
+                for share in victim.placements:
+                    i = pool.index.get(share.node, -1)
+                    if i in self._members:
+                        gain = gains.setdefault(i, [0, 0, 0])
+                        gain[0] += share.gpus
+                        gain[1] += share.cpus
+                        gain[2] += share.memory_bytes
+        useful = set(self._fitting)
+        for i, (gpus, cpus, memory) in gains.items():
+            if (
+                pool.future_gpus[i] + gpus >= shape.gpus
+                and pool.future_cpus[i] + cpus >= shape.cpus
+                and pool.future_memory[i] + memory >= shape.memory_bytes
+            ):
+                useful.add(i)
+        return frozenset(useful)
+
+    def _helps(self, victim: Allocation, useful: frozenset[int]) -> bool:
+        """Whether it holds a node that matters, or quota that its own project is short of."""
+        if self._rule is PreemptionRule.PRIORITY and not self._quota_suffices():
+            return True
+        return any(
+            (i := self._pool.index.get(share.node, -1)) in useful and i not in self._fitting
+            for share in victim.placements
+        )
+
+    def _allowed(self, standing: Standing, victim: Allocation) -> bool:
+        if self._rule is PreemptionRule.PRIORITY:
+            return True
+        flavor = self._group.key.flavor
+        if self._rule is PreemptionRule.RECLAIM:
+            return standing.nominal_gpus_free(flavor) < 0
+        before = standing.share()
+        gpus, cpus, memory = _held(victim)
+        without = standing.share(self._flavor_of(victim), -gpus, -cpus, -memory)
+        return self._mine <= without < before
+
+    def _enough(self) -> bool:
+        return len(self._fitting) >= self._shape.nodes and self._quota_suffices()
+
+    def _quota_suffices(self) -> bool:
+        room = self._standings.quota_room(self._standing, self._group.key.flavor)
+        return room >= self._shape.gpus * self._shape.nodes
+
+    def _minimal(self, chosen: list[Allocation]) -> Plan:
+        """Let everyone stay without whom it is enough, those chosen last first."""
+        kept: list[Allocation] = []
+        for victim in reversed(chosen):
+            self._restore(victim)
+            if not self._enough():
+                self._remove(victim)
+                kept.append(victim)
+        nodes = sorted(self._fitting, key=lambda i: (self._pool.future_gpus[i], i))[: self._shape.nodes]
+        return Plan(self._group, tuple(reversed(kept)), tuple(nodes), self._rule)
+
+    def _remove(self, victim: Allocation) -> None:
+        self._move(victim, 1)
+
+    def _restore(self, victim: Allocation) -> None:
+        self._move(victim, -1)
+
+    def _move(self, victim: Allocation, sign: int) -> None:
+        standing = self._standings.of(victim.project)
+        for share in victim.placements:
+            self._pool.steps += 1
+            i = self._pool.index.get(share.node)
+            flavor = self._pool.nodes[i].flavor if i is not None else ""
+            standing.add(flavor, -sign * share.gpus, -sign * share.cpus, -sign * share.memory_bytes)
+            if i is None:
+                continue
+            self._pool.expect(i, sign * share.cpus, sign * share.memory_bytes, sign * share.gpus)
+            if i in self._members:
+                if self._pool.fits_future(i, self._shape):
+                    self._fitting.add(i)
+                else:
+                    self._fitting.discard(i)
+
+    def _flavor_of(self, victim: Allocation) -> str:
+        i = self._pool.index.get(victim.placements[0].node)
+        return self._pool.nodes[i].flavor if i is not None else ""
+
+
+def apply(plan: Plan, pool: Pool, standings: Standings) -> None:
+    """Count the plan's victims as leaving. What they hold stays in use until they have left."""
+    for victim in plan.victims:
+        standing = standings.of(victim.project)
+        for share in victim.placements:
+            i = pool.index.get(share.node)
+            flavor = pool.nodes[i].flavor if i is not None else ""
+            standing.leave(flavor, share.gpus, share.cpus, share.memory_bytes)
+            if i is not None:
+                pool.expect(i, share.cpus, share.memory_bytes, share.gpus)
+
+
+def _share_with(standing: Standing, flavor: str, shape: Shape) -> float:
+    n = shape.nodes
+    share = standing.share(flavor, shape.gpus * n, shape.cpus * n, shape.memory_bytes * n)
+    return share if not math.isnan(share) else math.inf
+
+
+def _held(victim: Allocation) -> tuple[int, int, int]:
+    gpus = cpus = memory = 0
+    for share in victim.placements:
+        gpus += share.gpus
+        cpus += share.cpus
+        memory += share.memory_bytes
+    return gpus, cpus, memory
+
+
+def _victim_order(allocation: Allocation) -> tuple[int, float, float, str]:
+    """Lowest priority, youngest, least to lose, then by id."""
+    age = allocation.checkpoint_age_seconds
+    lost = math.inf if age is None else age
+    return allocation.priority, -allocation.started_seconds, lost, allocation.job_id

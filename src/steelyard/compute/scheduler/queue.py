@@ -1,0 +1,150 @@
+"""Queued jobs in lanes: jobs of one project, shape and priority, first come first.
+
+Jobs of one lane differ only in when they came, so a round looks at the head of each lane and never at
+the thousands behind it.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import NamedTuple, Self
+
+
+class SpotPolicy(StrEnum):
+    """Whether a job may run on nodes that can be taken back at short notice."""
+
+    NEVER = "never"
+    PREFER = "prefer"
+    """Spot first, else on demand; the last retry goes to on-demand nodes."""
+    ONLY = "only"
+
+
+@dataclass(frozen=True, slots=True)
+class QueuedJob:
+    """A job that wants `nodes` different nodes with so much on each, all or none."""
+
+    id: str
+    project: str
+    submitted_seconds: float
+    """When it first came; kept over preemptions, so that a victim doesn't go to the end."""
+    cpus: int = 1
+    memory_bytes: int = 0
+    gpus: int = 0
+    nodes: int = 1
+    priority: int = 500
+    sequence: int = 0
+    """Breaks ties of `submitted_seconds`; then `id` does."""
+    flavors: tuple[str, ...] = ()
+    """The flavors that will do, best first; empty: any, cheapest first."""
+    spot: SpotPolicy = SpotPolicy.NEVER
+    max_price_per_gpu_hour: float | None = None
+    retries_left: int = 1
+    """Launches after a further failure; at 0 this launch is the last."""
+    evictions: int = 0
+    max_runtime_seconds: float | None = None
+    """What is left of its limit; None: not known, and then it never runs on nodes kept for another."""
+    nominated_nodes: tuple[str, ...] = ()
+    """Where earlier preemptions make room for it: `Nomination.nodes`, brought back by the caller until
+    the job is granted."""
+
+
+class Shape(NamedTuple):
+    """What a job needs, alike for all jobs of a lane. `spot` already knows of the last retry."""
+
+    nodes: int
+    cpus: int
+    memory_bytes: int
+    gpus: int
+    flavors: tuple[str, ...]
+    spot: SpotPolicy
+    max_price_per_gpu_hour: float | None
+    max_runtime_seconds: float | None
+
+
+class Lane(NamedTuple):
+    """The key of a lane."""
+
+    project: str
+    shape: Shape
+    priority: int
+    claims: bool
+    """Whether its jobs have nominated nodes."""
+
+
+class JobQueue:
+    """An immutable queue; `plus` and `minus` share the lanes that they don't touch with the original."""
+
+    __slots__ = ("_lanes",)
+
+    def __init__(self, lanes: Mapping[Lane, tuple[QueuedJob, ...]]) -> None:
+        self._lanes = lanes
+
+    @classmethod
+    def of(cls, jobs: Iterable[QueuedJob]) -> Self:
+        """Sort `jobs` into lanes; their order means nothing."""
+        lanes: dict[Lane, list[QueuedJob]] = {}
+        for job in jobs:
+            lanes.setdefault(lane_of(job), []).append(job)
+        return cls({lane: tuple(sorted(found, key=arrival)) for lane, found in lanes.items()})
+
+    @property
+    def lanes(self) -> Mapping[Lane, tuple[QueuedJob, ...]]:
+        """The lanes, each in order of arrival; none is empty."""
+        return self._lanes
+
+    def __iter__(self) -> Iterator[QueuedJob]:
+        for jobs in self._lanes.values():
+            yield from jobs
+
+    def __len__(self) -> int:
+        return sum(map(len, self._lanes.values()))
+
+    def plus(self, jobs: Iterable[QueuedJob]) -> Self:
+        """Return a queue with `jobs` in it too."""
+        lanes = dict(self._lanes)
+        for job in jobs:
+            lane = lane_of(job)
+            present = lanes.get(lane, ())
+            place = bisect_left(present, arrival(job), key=arrival)
+            lanes[lane] = (*present[:place], job, *present[place:])
+        return type(self)(lanes)
+
+    def minus(self, jobs: Iterable[QueuedJob]) -> Self:
+        """Return a queue without `jobs`, which must be equal to those that were put in."""
+        lanes = dict(self._lanes)
+        for job in jobs:
+            lane = lane_of(job)
+            present = lanes[lane]
+            place = bisect_left(present, arrival(job), key=arrival)
+            if present[place].id != job.id:
+                raise KeyError(job.id)
+            rest = present[:place] + present[place + 1 :]
+            if rest:
+                lanes[lane] = rest
+            else:
+                del lanes[lane]
+        return type(self)(lanes)
+
+
+def arrival(job: QueuedJob) -> tuple[float, int, str]:
+    """Return the key by which jobs of one priority are served."""
+    return job.submitted_seconds, job.sequence, job.id
+
+
+def lane_of(job: QueuedJob) -> Lane:
+    """Return the lane that `job` waits in."""
+    spot = job.spot
+    if spot is SpotPolicy.PREFER and job.retries_left <= 0:
+        spot = SpotPolicy.NEVER
+    shape = Shape(
+        job.nodes,
+        job.cpus,
+        job.memory_bytes,
+        job.gpus,
+        job.flavors,
+        spot,
+        job.max_price_per_gpu_hour,
+        job.max_runtime_seconds,
+    )
+    return Lane(job.project, shape, job.priority, bool(job.nominated_nodes))

@@ -1,0 +1,217 @@
+"""Who is due next: what each project holds and used, and the share that follows from it.
+
+The dominant share of a project is what it holds beyond its nominal quota, as a part of the pool, of the
+resource of which that part is largest (GPUs, CPUs, memory), divided by its weight. A nominal quota of
+GPUs brings the same part of its flavor's CPUs and memory. It is the share of Kueue's fair sharing, with
+CPUs and memory added (after Ghodsi et al., Dominant Resource Fairness, NSDI 2011).
+"""
+
+import math
+from collections.abc import Iterable
+
+from steelyard.compute.scheduler.pool import Pool
+from steelyard.compute.scheduler.snapshot import Allocation, Policy, Project, Quota
+
+_NO_QUOTA = Quota("")
+
+
+class Totals:
+    """What the nodes that are up have together, and per flavor."""
+
+    def __init__(self, pool: Pool) -> None:
+        self.gpus = self.cpus = self.memory_bytes = 0
+        self.flavors: dict[str, tuple[int, int, int]] = {}
+        for node in pool.nodes:
+            if not node.up:
+                continue
+            gpus, cpus, memory = self.flavors.get(node.flavor, (0, 0, 0))
+            found = gpus + len(node.gpu_ids), cpus + node.cpus, memory + node.memory_bytes
+            self.flavors[node.flavor] = found
+            self.gpus += len(node.gpu_ids)
+            self.cpus += node.cpus
+            self.memory_bytes += node.memory_bytes
+
+
+class Standing:
+    """One project during a round. Changed by the round as it grants and plans preemptions."""
+
+    __slots__ = (
+        "_nominal_cpus",
+        "_nominal_memory",
+        "_over_gpus",
+        "_totals",
+        "cpus",
+        "leaving",
+        "memory_bytes",
+        "name",
+        "quotas",
+        "recent",
+        "used",
+        "weight",
+    )
+
+    def __init__(self, project: Project, totals: Totals) -> None:
+        self.name = project.name
+        self.weight = project.weight
+        self.quotas = {quota.flavor: quota for quota in project.quotas}
+        self.used: dict[str, int] = {}
+        """GPUs held by flavor, without those of jobs that were asked to leave: these are in `leaving`."""
+        self.leaving: dict[str, int] = {}
+        self.cpus = self.memory_bytes = 0
+        self.recent = 0.0
+        self._totals = totals
+        self._over_gpus = 0
+        self._nominal_cpus = self._nominal_memory = 0.0
+        for quota in project.quotas:
+            gpus, cpus, memory = totals.flavors.get(quota.flavor, (0, 0, 0))
+            if gpus:
+                part = min(1.0, quota.nominal / gpus)
+                self._nominal_cpus += part * cpus
+                self._nominal_memory += part * memory
+
+    def quota(self, flavor: str) -> Quota:
+        """Return the quota in `flavor`; where none is set, nothing is nominal and all may be borrowed."""
+        return self.quotas.get(flavor, _NO_QUOTA)
+
+    def add(self, flavor: str, gpus: int, cpus: int, memory_bytes: int) -> None:
+        """Count capacity as held; negative amounts give it back."""
+        before = self.used.get(flavor, 0)
+        nominal = self.quota(flavor).nominal
+        self.used[flavor] = before + gpus
+        self._over_gpus += max(0, before + gpus - nominal) - max(0, before - nominal)
+        self.cpus += cpus
+        self.memory_bytes += memory_bytes
+
+    def leave(self, flavor: str, gpus: int, cpus: int, memory_bytes: int) -> None:
+        """Count capacity that is held as about to be left: limits still see it, shares don't."""
+        self.add(flavor, -gpus, -cpus, -memory_bytes)
+        self.leaving[flavor] = self.leaving.get(flavor, 0) + gpus
+
+    def holds(self, flavor: str) -> int:
+        """Return the GPUs of `flavor` that nobody else can have now."""
+        return self.used.get(flavor, 0) + self.leaving.get(flavor, 0)
+
+    def share(self, flavor: str = "", gpus: int = 0, cpus: int = 0, memory_bytes: int = 0) -> float:
+        """Return the weighted dominant share, with so much more held; 0 within the nominal quota."""
+        over = self._over_gpus
+        if gpus:
+            before, nominal = self.used.get(flavor, 0), self.quota(flavor).nominal
+            over += max(0, before + gpus - nominal) - max(0, before - nominal)
+        totals = self._totals
+        share = max(
+            0.0,
+            over / totals.gpus if totals.gpus else 0.0,
+            (self.cpus + cpus - self._nominal_cpus) / totals.cpus if totals.cpus else 0.0,
+            (self.memory_bytes + memory_bytes - self._nominal_memory) / totals.memory_bytes
+            if totals.memory_bytes
+            else 0.0,
+        )
+        if self.weight > 0:
+            return share / self.weight
+        return math.inf if share > 0 else 0.0
+
+    def nominal_gpus_free(self, flavor: str) -> int:
+        """Return how much of the nominal quota is not in use."""
+        return self.quota(flavor).nominal - self.used.get(flavor, 0)
+
+
+class Standings:
+    """All projects of a round, those included that only jobs name."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        projects: Iterable[Project],
+        running: Iterable[Allocation],
+        policy: Policy,
+    ) -> None:
+        self.totals = Totals(pool)
+        self._policy = policy
+        self._by_name: dict[str, Standing] = {}
+        self._reserving: set[str] = set()
+        for project in sorted(projects, key=lambda project: project.name):
+            standing = self._by_name[project.name] = Standing(project, self.totals)
+            standing.recent = self._recent(project)
+            self._reserving |= {quota.flavor for quota in project.quotas if quota.lending_limit is not None}
+        for allocation in running:
+            self._count(pool, allocation)
+
+    def of(self, name: str) -> Standing:
+        """Return a project's standing; one that the snapshot doesn't have gets weight 1 and no quota."""
+        standing = self._by_name.get(name)
+        if standing is None:
+            standing = self._by_name[name] = Standing(Project(name), self.totals)
+        return standing
+
+    def all(self) -> Iterable[Standing]:
+        """Return every project's standing."""
+        return self._by_name.values()
+
+    def score(self, standing: Standing) -> float:
+        """Return what projects are ordered by, lowest first: the present share blended with late use."""
+        return self.blend(standing.share(), standing.recent, standing.weight)
+
+    def blend(self, share: float, recent: float, project_weight: float) -> float:
+        """Blend a weighted share with late use, which is not weighted yet."""
+        if project_weight <= 0:
+            return math.inf
+        weight = self._policy.usage_weight
+        return (1 - weight) * share + weight * recent / project_weight
+
+    def entry_penalty(self, gpus: int, cpus: int, ran_seconds: float = 0.0) -> float:
+        """Return the use that a job which has run for so long is charged with in advance."""
+        seconds = max(0.0, self._policy.entry_penalty_seconds - ran_seconds)
+        return max(self._part(seconds * gpus, self.totals.gpus), self._part(seconds * cpus, self.totals.cpus))
+
+    def quota_room(self, standing: Standing, flavor: str) -> float:
+        """Return how many GPUs more of `flavor` the project may hold, by its own and others' limits.
+
+        Idle nominal quota is lent up to its owner's lending limit; what is beyond stays empty for it.
+        """
+        quota = standing.quota(flavor)
+        used = standing.holds(flavor)
+        own = math.inf
+        if quota.borrowing_limit is not None:
+            own = quota.nominal + quota.borrowing_limit - used
+        if flavor not in self._reserving:
+            return own
+        unlent = 0
+        for other in self._by_name.values():
+            limit = other.quota(flavor).lending_limit
+            if other is not standing and limit is not None:
+                reserved = max(0, other.quota(flavor).nominal - limit)
+                unlent += max(0, reserved - other.holds(flavor))
+        total = self.totals.flavors.get(flavor, (0, 0, 0))[0]
+        in_use = sum(other.holds(flavor) for other in self._by_name.values())
+        lendable = max(total - in_use - unlent, quota.nominal - used)
+        return min(own, lendable)
+
+    def _recent(self, project: Project) -> float:
+        return max(
+            self._part(project.decayed_gpu_seconds, self.totals.gpus),
+            self._part(project.decayed_cpu_seconds, self.totals.cpus),
+        )
+
+    def _part(self, seconds: float, capacity: int) -> float:
+        """Turn decayed use into the average part of the pool that it comes from.
+
+        Who always holds the part s has a decayed use of s x capacity x half-life / ln 2.
+        """
+        if not capacity:
+            return 0.0
+        return seconds * math.log(2) / (self._policy.usage_half_life_seconds * capacity)
+
+    def _count(self, pool: Pool, allocation: Allocation) -> None:
+        standing = self.of(allocation.project)
+        cpus = gpus = 0
+        for share in allocation.placements:
+            i = pool.index.get(share.node)
+            flavor = pool.nodes[i].flavor if i is not None else ""
+            standing.add(flavor, share.gpus, share.cpus, share.memory_bytes)
+            if allocation.stopping:
+                standing.leave(flavor, share.gpus, share.cpus, share.memory_bytes)
+            cpus += share.cpus
+            gpus += share.gpus
+        ran = pool.now_seconds - allocation.started_seconds
+        if ran < self._policy.entry_penalty_seconds:
+            standing.recent += self.entry_penalty(gpus, cpus, ran)
