@@ -1,0 +1,36 @@
+"""The `steelyard` command: all modules of commands in one application, and every error in one place."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from typer import TyperException
+
+from steelyard.cli import control, queries, schema, streams, submission, waiting
+from steelyard.cli.app import make_app
+from steelyard.cli.exits import ExitCode
+from steelyard.cli.failures import report
+from steelyard.client.errors import ClientError
+from steelyard.kit.errors import SteelyardError
+
+APP = make_app()
+for _module in (submission, queries, streams, waiting, control, schema):
+    _module.register(APP)
+
+
+def run() -> None:
+    """Console entry point."""
+    sys.exit(main(sys.argv[1:]))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run one command and return its exit code. Nothing but a defect raises."""
+    try:
+        result = APP(args=list(arguments), prog_name="steelyard", standalone_mode=False)
+        sys.stdout.flush()
+    except (ClientError, SteelyardError, TyperException) as error:
+        return report(error, as_json="--json" in arguments)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitCode.BROKEN_PIPE
+    return int(result) if isinstance(result, int) else ExitCode.OK

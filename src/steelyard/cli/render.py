@@ -1,0 +1,198 @@
+"""Jobs and what belongs to them, as text that is readable at 80 columns."""
+
+from collections.abc import Sequence
+
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from steelyard.cli.formats import (
+    format_age,
+    format_bytes,
+    format_figure,
+    format_rate,
+    format_seconds,
+    format_span,
+    format_time,
+)
+from steelyard.cli.output import printable
+from steelyard.specs.states import JobState
+from steelyard.specs.views import (
+    AttemptView,
+    CheckpointView,
+    EventView,
+    ExplainView,
+    JobSummary,
+    JobView,
+    PlanView,
+    Progress,
+)
+
+_WIDE_COLUMNS = 100
+_STATE_STYLES: dict[JobState, str] = {
+    JobState.RUNNING: "cyan",
+    JobState.SUCCEEDED: "green",
+    JobState.FAILED: "bold red",
+    JobState.CANCELLED: "yellow",
+    JobState.PAUSED: "yellow",
+    JobState.RECOVERING: "magenta",
+    JobState.AWAITING_APPROVAL: "magenta",
+}
+_LEVEL_STYLES = {"info": "", "warn": "yellow", "error": "bold red"}
+
+
+def state_text(state: JobState) -> Text:
+    """Return a state in its colour."""
+    return Text(state.value, style=_STATE_STYLES.get(state, ""))
+
+
+def progress_words(progress: Progress, *, running: bool = True) -> str:
+    """Write progress in one line: `12/60  loss 1.234  1.2k tok/s  ETA 42s`."""
+    total = "" if progress.total_steps is None else f"/{progress.total_steps}"
+    words = [f"{progress.step}{total}"] if progress.step or total else []
+    if progress.loss is not None:
+        words.append(f"loss {format_figure(progress.loss)}")
+    if running and progress.tokens_per_second is not None:
+        words.append(format_rate(progress.tokens_per_second))
+    if running and progress.eta_seconds is not None:
+        words.append(f"ETA {format_seconds(progress.eta_seconds)}")
+    return "  ".join(words)
+
+
+def job_table(jobs: Sequence[JobSummary], columns: int) -> Table:
+    """Return a list of jobs; the type is shown where there is room."""
+    table = _table("ID", "NAME", *(["TYPE"] if columns >= _WIDE_COLUMNS else []), "STATE", "STEP", "AGE")
+    table.columns[1].no_wrap = True
+    table.columns[1].overflow = "ellipsis"
+    for job in jobs:
+        total = "" if job.progress.total_steps is None else f"/{job.progress.total_steps}"
+        step = f"{job.progress.step}{total}" if job.progress.step or total else ""
+        kind = [job.type] if columns >= _WIDE_COLUMNS else []
+        table.add_row(
+            job.id, printable(job.name), *kind, state_text(job.state), step, format_age(job.created_at)
+        )
+    return table
+
+
+def job_details(job: JobView) -> RenderableType:
+    """Return all that a person wants to know of a job."""
+    reason = f" ({job.status_reason})" if job.status_reason else ""
+    head = Text.assemble((printable(job.name), "bold"), "  ", job.id, "  ", state_text(job.state), reason)
+    parts: list[RenderableType] = [head]
+    if job.status_message:
+        parts.append(Text(printable(job.status_message)))
+    parts.append(_facts(job))
+    if job.metrics:
+        parts += ["", metric_table(job.metrics)]
+    if job.attempts:
+        parts += ["", attempt_table(job.attempts)]
+    return Group(*parts)
+
+
+def metric_table(metrics: dict[str, float]) -> Table:
+    """Return final figures, the base model's beside the tuned one's."""
+    names = list(dict.fromkeys(_plain_name(name) for name in metrics))
+    table = _table("METRIC", "BASE", "TUNED")
+    for name in names:
+        base = metrics.get(f"base/{name}")
+        tuned = metrics.get(f"tuned/{name}", metrics.get(name))
+        table.add_row(
+            name,
+            "" if base is None else format_figure(base),
+            "" if tuned is None else format_figure(tuned),
+        )
+    return table
+
+
+def attempt_table(attempts: Sequence[AttemptView]) -> Table:
+    """Return the launches of a job."""
+    table = _table("ATTEMPT", "STAGE", "STATE", "STEPS", "TIME", "END")
+    for attempt in attempts:
+        first = attempt.resumed_from_step if attempt.first_step is None else attempt.first_step
+        table.add_row(
+            str(attempt.number),
+            attempt.stage,
+            attempt.state,
+            f"{first or 0}-{attempt.last_step}",
+            format_span(attempt.started_at, attempt.ended_at),
+            Text(f"{attempt.cause or ''}{' (counted)' if attempt.counted else ''}"),
+        )
+    return table
+
+
+def checkpoint_table(checkpoints: Sequence[CheckpointView]) -> Table:
+    """Return the checkpoints of a job."""
+    table = _table("ID", "STEP", "ATTEMPT", "SIZE", "STATUS", "MADE")
+    for point in checkpoints:
+        size = format_bytes(point.size_bytes)
+        made = format_time(point.created_at)
+        table.add_row(point.id, str(point.step), str(point.attempt_number), size, point.status, made)
+    return table
+
+
+def event_line(event: EventView) -> Text:
+    """Return an event as one line."""
+    return Text.assemble(
+        (format_time(event.created_at), "dim"),
+        "  ",
+        (f"{event.level:<5}", _LEVEL_STYLES[event.level]),
+        "  ",
+        (event.type, "bold"),
+        "  ",
+        printable(event.message),
+    )
+
+
+def explanation(view: ExplainView) -> RenderableType:
+    """Return why a job is where it is."""
+    parts: list[RenderableType] = [
+        Text.assemble(view.id, "  ", state_text(view.state), f"  {view.status_reason or ''}"),
+        Text(printable(view.summary)),
+    ]
+    if view.queue_position is not None:
+        parts.append(Text(f"Place in the queue: {view.queue_position}"))
+    for title, sentences in (("What would free it", view.waiting_for), ("Attempts", view.attempts)):
+        if sentences:
+            parts += ["", Text(title, style="bold"), *(Text(f"- {printable(text)}") for text in sentences)]
+    return Group(*parts)
+
+
+def plan_summary(plan: PlanView) -> RenderableType:
+    """Return what a submission would do."""
+    when = "at once" if plan.would_start_now else f"from place {plan.queue_position} in the queue"
+    fits = f"It would start {when}." if plan.fits else "No node could ever hold it."
+    parts: list[RenderableType] = [
+        Text("The spec is valid." if plan.valid else "The spec is not valid."),
+        Text(fits, style="" if plan.fits else "bold red"),
+        Text(f"It can use up to {plan.max_gpu_hours:g} GPU-hours."),
+    ]
+    return Group(*parts, *(Text(f"- {printable(message)}") for message in plan.messages))
+
+
+def _facts(job: JobView) -> Table:
+    table = Table.grid(padding=(0, 2))
+    rows = [
+        ("type", job.type),
+        ("priority", str(job.priority)),
+        ("created", f"{format_time(job.created_at)}, {format_age(job.created_at)} ago, by {job.created_by}"),
+        ("ran", format_span(job.started_at, job.ended_at)),
+        ("progress", progress_words(job.progress, running=job.state is JobState.RUNNING)),
+        ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
+        ("model", "" if job.model is None else f"{job.model.name} version {job.model.version}"),
+        ("mlflow", (job.model.mlflow_url if job.model else None) or ""),
+    ]
+    for name, value in rows:
+        if value:
+            table.add_row(Text(name, style="dim"), printable(value))
+    return table
+
+
+def _plain_name(metric: str) -> str:
+    return metric.removeprefix("base/").removeprefix("tuned/")
+
+
+def _table(*titles: str) -> Table:
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    for title in titles:
+        table.add_column(title, overflow="fold", no_wrap=title == "ID")
+    return table
