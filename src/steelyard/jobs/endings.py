@@ -11,6 +11,7 @@ from steelyard.jobs.events import append_event
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.recovery import UNCOUNTED_REASONS, AttemptEnd, is_counted
 from steelyard.jobs.reports import index_checkpoint
+from steelyard.jobs.stages import stage_after
 from steelyard.jobs.views import job_main_stage, progress_of
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.outcome import ExitCode, Outcome, OutcomeKind
@@ -51,13 +52,21 @@ class EndingService:
             attempt.node = node or attempt.node
             attempt.pid = pid
 
-    async def request_stop(self, attempt_id: str, reason: str) -> None:
-        """Store why the platform wants the attempt to leave; the first reason stands."""
+    async def recorded_end(self, attempt_id: str) -> AttemptEnd | None:
+        """Return the end of an attempt, if it was recorded."""
+        async with self._database.transaction() as session:
+            attempt = await repository.find_attempt(session, attempt_id)
+            job = await repository.lock_job(session, attempt.job_id)
+            return _end_of(attempt, job) if attempt.state == "ended" else None
+
+    async def request_stop(self, attempt_id: str, reason: str) -> str:
+        """Store why the attempt is to leave, and return its folder; the first reason stands."""
         async with self._database.transaction() as session:
             attempt = await repository.find_attempt(session, attempt_id, lock=True)
             attempt.stop_reason = attempt.stop_reason or reason
             if attempt.state != "ended":
                 attempt.state = "stopping"
+            return attempt.attempt_dir
 
     async def _index_leftovers(self, session: AsyncSession, attempt: AttemptRow, job: JobRow) -> None:
         """Adopt checkpoints that were finished while the api was away; their writer has gone for certain."""
@@ -83,6 +92,8 @@ class EndingService:
         job.metrics = {**job.metrics, **outcome.metrics}
         if outcome.kind is OutcomeKind.SUCCEEDED and outcome.model_dir is not None:
             job.model_dir = outcome.model_dir
+        if outcome.kind is OutcomeKind.SUCCEEDED:
+            job.stage = stage_after(attempt.stage, job.spec)
         job.updated_at = now
 
 

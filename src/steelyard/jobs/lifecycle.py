@@ -14,7 +14,7 @@ from steelyard.jobs.commands import QUEUE_CHANNEL
 from steelyard.jobs.events import append_event
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.ids import new_id
-from steelyard.specs.states import TERMINAL_STATES, JobState, may_move
+from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AllocationRow, AttemptRow, CheckpointRow, JobRow
 
@@ -95,24 +95,6 @@ class LifecycleService:
                 await self._tell(session, job, target, reason, message)
             return _orders(job, moved=True)
 
-    async def orders(self, job_id: str) -> Orders:
-        """Return what is wanted of the job now."""
-        async with self._database.transaction() as session:
-            return _orders(await repository.lock_job(session, job_id), moved=False)
-
-    async def set_stage(self, job_id: str, stage: str, reason: str, message: str) -> Orders:
-        """Note that the job has come to its next stage; its state stays."""
-        async with self._database.transaction() as session:
-            job = await repository.lock_job(session, job_id)
-            if job.stage == stage:
-                return _orders(job, moved=False)
-            job.stage = stage
-            if job.state == JobState.RUNNING:
-                job.status_reason, job.status_message = reason, message
-            job.updated_at = self._clock()
-            await append_event(session, job, f"job.{stage}", message)
-            return _orders(job, moved=True)
-
     async def start_attempt(self, job_id: str, run_number: int, launch_key: str, stage: str) -> Launch:
         """Make the attempt of one launch: a new epoch, so that every older attempt is fenced off from now on.
 
@@ -139,6 +121,8 @@ class LifecycleService:
             session.add(attempt)
             if job.state != JobState.RUNNING or stage == "train":
                 self._set_state(job, JobState.STARTING, None, f"attempt {attempt.number} is starting")
+            else:
+                job.status_reason, job.status_message = Reason.EVALUATING, "evaluating"
             await append_event(
                 session, job, "attempt.started", _start_sentence(attempt), data={"attempt": attempt.number}
             )

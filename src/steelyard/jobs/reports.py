@@ -20,7 +20,7 @@ from steelyard.specs.reports import (
     EventReport,
     ResultReport,
 )
-from steelyard.specs.states import JobState, Reason, may_move
+from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AttemptRow, CheckpointRow, JobRow
 
@@ -76,8 +76,8 @@ class ReportService:
             ).first()
             if row is None:
                 raise await _stale(session, attempt_id)
-            if row.state == "starting" or (report.phase == "training" and row.job_state == JobState.STARTING):
-                await self._mark_running(session, attempt_id, row.id)
+        if row.state == "starting" or row.job_state == JobState.STARTING:
+            await self._mark_running(attempt_id, row.id)
         return Directives(
             lease_seconds=self._lease_seconds,
             stop=row.desired != "run" or row.stop_reason is not None,
@@ -135,21 +135,21 @@ class ReportService:
                 raise await _stale(session, attempt_id)
             return attempt
 
-    async def _mark_running(self, session: AsyncSession, attempt_id: str, job_id: str) -> None:
-        await session.execute(
-            update(AttemptRow)
-            .where(AttemptRow.id == attempt_id, AttemptRow.state == "starting")
-            .values(state="running")
-        )
-        job = await repository.lock_job(session, job_id)
-        if job.state != JobState.STARTING or not may_move(JobState.STARTING, JobState.RUNNING):
-            return
-        job.state = JobState.RUNNING
-        job.status_reason = Reason.TRAINING
-        job.status_message = "training"
-        job.updated_at = self._clock()
-        job.started_at = job.started_at or self._clock()
-        await append_event(session, job, "job.running", "the trainer has reported")
+    async def _mark_running(self, attempt_id: str, job_id: str) -> None:
+        """Move attempt and job on. A transaction of its own, because the job is locked before its attempt."""
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            attempt = await repository.find_attempt(session, attempt_id)
+            if attempt.state == "starting":
+                attempt.state = "running"
+            if job.state != JobState.STARTING or attempt.epoch != job.epoch:
+                return
+            job.state = JobState.RUNNING
+            job.status_reason = Reason.TRAINING if attempt.stage == "train" else Reason.EVALUATING
+            job.status_message = "training" if attempt.stage == "train" else "evaluating"
+            job.updated_at = self._clock()
+            job.started_at = job.started_at or self._clock()
+            await append_event(session, job, "job.running", "the trainer has reported")
 
 
 async def index_checkpoint(

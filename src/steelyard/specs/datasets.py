@@ -48,7 +48,8 @@ class NormalizeBlock(Spec):
     control_characters: bool = True
     """Removes control characters other than tab and newline, and zero-width marks at either end."""
     trailing_whitespace: bool = True
-    """Turns CRLF into LF, and removes spaces at the ends of lines and blank space around the text."""
+    """Turns CRLF into LF and removes spaces at the ends of lines; around messages and plain texts also
+    blank lines. The edges of a prompt or completion in plain text stay, as the two are joined there."""
 
 
 class LengthBlock(Spec):

@@ -68,7 +68,8 @@ class Reason(StrEnum):
     GATE_FAILED = "gate_failed"
     RETRIES_EXHAUSTED = "retries_exhausted"
     MAX_RUNTIME_EXCEEDED = "max_runtime_exceeded"
-    NO_CHECKPOINT = "no_checkpoint"
+    MODEL_DAMAGED = "model_damaged"
+    PLATFORM_ERROR = "platform_error"
 
 
 TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED})

@@ -1,0 +1,1 @@
+"""What workflows may do to the world: parse, call one service, heartbeat."""

@@ -1,0 +1,101 @@
+"""Following one attempt: launch or attach, heartbeat, and notice when it must be stopped."""
+
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from temporalio import activity
+
+from steelyard.compute.executor import Executor, LaunchSpec, Observation, Phase, StopMode
+from steelyard.jobs.endings import EndingService
+from steelyard.jobs.launching import LaunchService
+from steelyard.jobs.recovery import AttemptEnd
+from steelyard.jobs.supervision import SupervisionService
+from steelyard.jobs.tracking import TrackingService
+from steelyard.specs.states import Reason
+
+_POLL_SECONDS = 2.0
+_OVER = frozenset({Phase.ENDED, Phase.LOST})
+_log = structlog.get_logger()
+
+
+@dataclass
+class _Sight:
+    """What the watcher has seen so far."""
+
+    pid: int | None = None
+    last_report: object = None
+    quiet_since: float = 0.0
+    stopped: bool = False
+
+
+class Watcher:
+    """Follows attempts. A second watcher of the same attempt attaches to the same processes.
+
+    Args:
+        stall_seconds: an attempt that lives but reports nothing for so long is stopped. Time in which this
+            watcher could not read the database doesn't count.
+    """
+
+    def __init__(
+        self,
+        executor: Executor,
+        launching: LaunchService,
+        endings: EndingService,
+        supervision: SupervisionService,
+        tracking: TrackingService,
+        stall_seconds: float,
+    ) -> None:
+        self._executor = executor
+        self._launching = launching
+        self._endings = endings
+        self._supervision = supervision
+        self._tracking = tracking
+        self._stall_seconds = stall_seconds
+
+    async def watch(self, attempt_id: str) -> AttemptEnd:
+        """Follow an attempt to its end and record that.
+
+        An end that was recorded before is returned as it is; nothing is launched again.
+        """
+        recorded = await self._endings.recorded_end(attempt_id)
+        if recorded is not None:
+            return recorded
+        await self._tracking.try_open(await self._supervision.job_of(attempt_id))
+        spec = await self._launching.launch_spec(attempt_id)
+        activity.heartbeat()
+        await self._executor.launch(spec)
+        observation = await self._follow(attempt_id, spec)
+        return await self._endings.end_attempt(attempt_id, observation)
+
+    async def _follow(self, attempt_id: str, spec: LaunchSpec) -> Observation:
+        folder = Path(spec.run.attempt_dir)
+        sight = _Sight(quiet_since=time.monotonic())
+        while True:
+            activity.heartbeat()
+            observation = await self._executor.wait(attempt_id, folder, _POLL_SECONDS)
+            if observation.phase in _OVER:
+                return observation
+            if observation.pid is not None and observation.pid != sight.pid:
+                sight.pid = observation.pid
+                await self._endings.note_running(attempt_id, observation.node, observation.pid)
+            await self._check(attempt_id, spec, folder, sight)
+
+    async def _check(self, attempt_id: str, spec: LaunchSpec, folder: Path, sight: _Sight) -> None:
+        """Stop what was asked to stop, ran too long, or fell silent."""
+        state = await self._supervision.look_at(attempt_id)
+        now = time.monotonic()
+        if state.last_report_at != sight.last_report:
+            sight.last_report, sight.quiet_since = state.last_report_at, now
+        reason = state.stop_reason
+        if reason is None and state.runtime_left_seconds <= 0:
+            reason = Reason.MAX_RUNTIME_EXCEEDED
+        if reason is None and now - sight.quiet_since > self._stall_seconds:
+            reason = Reason.STALLED
+        if reason is None or sight.stopped:
+            return
+        sight.stopped = True
+        _log.info("stopping attempt", attempt_id=attempt_id, reason=reason)
+        await self._endings.request_stop(attempt_id, reason)
+        await self._executor.stop(attempt_id, folder, StopMode.CHECKPOINT, spec.grace_seconds, reason)

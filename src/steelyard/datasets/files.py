@@ -1,0 +1,58 @@
+"""A dataset version as the files that trainers read: JSON Lines, written once, kept by digest."""
+
+import asyncio
+import os
+import shutil
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.kit.errors import StorageFull
+from steelyard.specs.run import DatasetFiles
+
+Export = Callable[[DatasetVersion, str, Path], int]
+"""Writes one split (`train`, `validation`) of a version to a file and returns the number of rows."""
+
+_SPLITS = ("train", "validation")
+
+
+class DatasetFileService:
+    """Keeps exported versions below one folder, `<digest>/<split>.jsonl`.
+
+    Two at once are safe: each writes a folder of its own, and the first to rename it wins.
+    """
+
+    def __init__(self, cache: Path, export: Export) -> None:
+        self._cache = cache
+        self._export = export
+
+    async def materialise(self, version: DatasetVersion) -> DatasetFiles:
+        """Return the files of a version, writing them first if they are not there.
+
+        Raises:
+            StorageFull: no room.
+        """
+        folder = self._cache / version.digest.replace(":", "-")
+        if not folder.is_dir():
+            await asyncio.to_thread(self._write, version, folder)
+        return DatasetFiles(
+            digest=version.digest,
+            format=version.format,  # pyright: ignore[reportArgumentType]
+            train=[str(folder / "train.jsonl")],
+            validation=[str(folder / "validation.jsonl")],
+        )
+
+    def _write(self, version: DatasetVersion, folder: Path) -> None:
+        self._cache.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix="export-", dir=self._cache))
+        try:
+            for split in _SPLITS:
+                self._export(version, split, temporary / f"{split}.jsonl")
+            temporary.chmod(0o755)
+            os.replace(temporary, folder)
+        except OSError as error:
+            shutil.rmtree(temporary, ignore_errors=True)
+            if folder.is_dir():
+                return
+            raise StorageFull(f"can't write the rows below {self._cache}: {error}; free some room") from error

@@ -1,0 +1,111 @@
+"""What an attempt is launched with: `run.json`, the trainer's module, and its share of the node."""
+
+from collections.abc import Sequence
+
+from steelyard.compute.executor import LaunchSpec, Resources
+from steelyard.governance.identity import AttemptTokens
+from steelyard.jobs import repository
+from steelyard.jobs.capacity import BYTES_PER_GB
+from steelyard.jobs.lifecycle import Folders
+from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
+from steelyard.specs.run import DatasetFiles, RunConfig, TrackingTarget
+from steelyard.storage.database import Database
+from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow
+
+_MODULES = {"train": "steelyard.trainers.sft", "evaluate": "steelyard.trainers.evaluate"}
+_SCRIPT_MODULE = "steelyard.trainers.script"
+
+
+class LaunchService:
+    """Puts together the orders of attempts. The same attempt gets the same orders each time.
+
+    Args:
+        api_url: where trainers find the api.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folders: Folders,
+        tokens: AttemptTokens,
+        api_url: str,
+        lease_seconds: float,
+    ) -> None:
+        self._database = database
+        self._folders = folders
+        self._tokens = tokens
+        self._api_url = api_url
+        self._lease_seconds = lease_seconds
+
+    async def launch_spec(self, attempt_id: str) -> LaunchSpec:
+        """Return what the executor needs to launch an attempt.
+
+        Raises:
+            NotFound: no such attempt.
+        """
+        async with self._database.transaction() as session:
+            attempt = await repository.find_attempt(session, attempt_id)
+            job = await session.get_one(JobRow, attempt.job_id)
+            allocations = await repository.allocations_of(session, job.id)
+        spec = _spec_of(job)
+        resources = _resources(allocations, spec)
+        distributed = spec.distributed if isinstance(spec, FineTuneSpec) else None
+        return LaunchSpec(
+            run=self._run_config(job, attempt, spec, resources.cpus),
+            module=_module(spec, attempt.stage),
+            token=self._tokens.issue(attempt_id),
+            resources=resources,
+            processes=distributed.processes_per_node if distributed and attempt.stage == "train" else 1,
+            nodes=distributed.num_nodes if distributed and attempt.stage == "train" else 1,
+            grace_seconds=spec.limits.stop_grace_seconds,
+        )
+
+    def _run_config(
+        self, job: JobRow, attempt: AttemptRow, spec: FineTuneSpec | EvalOnlySpec, threads: int
+    ) -> RunConfig:
+        folder = self._folders.job(job.project_id, job.id)
+        dataset = job.prepared.get("dataset")
+        tuned = job.model_dir if attempt.stage == "evaluate" else None
+        resumed = attempt.resumed_checkpoint_path
+        return RunConfig(
+            stage="train" if attempt.stage == "train" else "evaluate",
+            project=job.project_id,
+            job_id=job.id,
+            job_name=job.name,
+            attempt_id=attempt.id,
+            attempt_number=attempt.number,
+            epoch=attempt.epoch,
+            spec=spec,
+            job_dir=str(folder),
+            attempt_dir=attempt.attempt_dir,
+            model_path=job.prepared.get("model_path"),
+            model_revision=job.prepared.get("model_revision"),
+            tuned_model_dir=str(folder / tuned) if tuned else None,
+            dataset=DatasetFiles.model_validate(dataset) if dataset else None,
+            resume_from=str(folder / resumed) if resumed else None,
+            api_url=self._api_url,
+            tracking=TrackingTarget(uri=f"{self._api_url}/mlflow", run_id=job.mlflow_run_id),
+            lease_seconds=self._lease_seconds,
+            threads=threads,
+        )
+
+
+def _spec_of(job: JobRow) -> FineTuneSpec | EvalOnlySpec:
+    """Read a stored spec. It came through strict validation once, so JSON's forms are enough here."""
+    model = EvalOnlySpec if job.type == "eval_only" else FineTuneSpec
+    return model.model_validate(job.spec, strict=False)
+
+
+def _resources(allocations: Sequence[AllocationRow], spec: FineTuneSpec | EvalOnlySpec) -> Resources:
+    return Resources(
+        cpus=spec.resources.cpus,
+        memory_bytes=int(spec.resources.memory_gb * BYTES_PER_GB),
+        gpus=spec.resources.gpus,
+        gpu_ids=tuple(allocations[0].gpu_ids) if allocations else (),
+    )
+
+
+def _module(spec: FineTuneSpec | EvalOnlySpec, stage: str) -> str:
+    if isinstance(spec, FineTuneSpec) and spec.method == "script" and stage == "train":
+        return _SCRIPT_MODULE
+    return _MODULES[stage]

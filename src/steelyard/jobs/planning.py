@@ -1,0 +1,40 @@
+"""What a run has still to do."""
+
+from dataclasses import dataclass
+
+from steelyard.jobs import repository
+from steelyard.jobs.stages import stages_from
+from steelyard.storage.database import Database
+
+
+@dataclass(frozen=True)
+class Outline:
+    """The rest of a run."""
+
+    stages: list[str]
+    max_retries: int
+    grace_seconds: float
+    registers: bool
+
+
+class PlanningService:
+    """Reads the plan of a run from where its job stands."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    async def outline(self, job_id: str) -> Outline:
+        """Return what is left to do.
+
+        Raises:
+            NotFound: no such job.
+        """
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+        limits = job.spec["limits"]
+        return Outline(
+            stages=stages_from(job.stage, job.spec),
+            max_retries=limits["max_retries"],
+            grace_seconds=limits["stop_grace_seconds"],
+            registers=job.type == "fine_tune",
+        )

@@ -1,0 +1,128 @@
+"""Making a job ready before it asks for a place: base model and rows on disk, and their digests."""
+
+import asyncio
+import json
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.datasets import catalogue
+from steelyard.datasets.files import DatasetFileService
+from steelyard.governance.access import ProjectId
+from steelyard.jobs import repository
+from steelyard.jobs.events import append_event
+from steelyard.kit.clock import Clock, utc_now
+from steelyard.kit.errors import StorageFull, Unavailable
+from steelyard.specs.states import Reason
+from steelyard.storage.database import Database
+from steelyard.storage.tables import JobRow
+
+_BAD_CONFIG_EXIT = 64
+_DISK_FULL_REASON = Reason.DISK_FULL.value
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """Whether a job is ready. Where it isn't and never will be, why."""
+
+    ready: bool
+    reason: str | None = None
+    message: str = ""
+
+
+class PreparationService:
+    """Prepares jobs. Doing it again finds what is there already.
+
+    Args:
+        models_cache: folder of converted and downloaded base models.
+        python: the interpreter that has the training libraries.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        files: DatasetFileService,
+        models_cache: Path,
+        python: str = sys.executable,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._database = database
+        self._files = files
+        self._models_cache = models_cache
+        self._python = python
+        self._clock = clock
+
+    async def prepare(self, job_id: str) -> Prepared:
+        """Make a job ready.
+
+        Raises:
+            Unavailable: something didn't answer; try again.
+            StorageFull: no room for the files; try again when there is.
+        """
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            if job.prepared.get("ready"):
+                return Prepared(ready=True)
+            spec = job.spec
+            dataset = await self._dataset_version(session, job)
+        prepared: dict[str, Any] = {"ready": True}
+        lineage: dict[str, str] = {}
+        if dataset is not None:
+            if dataset.rows_train == 0 and job.type == "fine_tune":
+                return Prepared(
+                    False, Reason.DATASET_EMPTY, f"{dataset.ref} has no training rows; ingest more"
+                )
+            prepared["dataset"] = (await self._files.materialise(dataset)).model_dump(mode="json")
+        if spec.get("model") is not None:
+            model = await self._resolve_model(spec["model"]["name_or_path"], spec["model"]["revision"])
+            if isinstance(model, Prepared):
+                return model
+            prepared["model_path"] = model["path"]
+            prepared["model_revision"] = model.get("revision")
+            lineage["base_model"] = model["digest"]
+        await self._store(job_id, prepared, lineage)
+        return Prepared(ready=True)
+
+    async def _dataset_version(self, session: AsyncSession, job: JobRow) -> catalogue.DatasetVersion | None:
+        block = job.spec.get("dataset")
+        if block is None:
+            return None
+        return await catalogue.resolve(session, ProjectId(job.project_id), block["ref"])
+
+    async def _store(self, job_id: str, prepared: dict[str, Any], lineage: dict[str, str]) -> None:
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            if job.prepared.get("ready"):
+                return
+            job.prepared = prepared
+            job.lineage = {**job.lineage, **lineage}
+            job.updated_at = self._clock()
+            await append_event(
+                session, job, "job.prepared", "data and base model are ready", data=dict(lineage)
+            )
+
+    async def _resolve_model(self, name: str, revision: str | None) -> dict[str, Any] | Prepared:
+        """Have a process that may import torch make the base model ready; here nothing may."""
+        arguments = ["-m", "steelyard.trainers.models", "resolve", name, "--cache", str(self._models_cache)]
+        if revision is not None:
+            arguments += ["--revision", revision]
+        process = await asyncio.create_subprocess_exec(
+            self._python, *arguments, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
+        )
+        try:
+            output, errors = await process.communicate()
+        finally:
+            if process.returncode is None:
+                process.kill()
+        if process.returncode == 0:
+            return json.loads(output)
+        if process.returncode == _BAD_CONFIG_EXIT:
+            error = json.loads(output)["error"]
+            return Prepared(False, error["reason"], error["message"])
+        tail = errors.decode(errors="replace")[-500:]
+        if "No space left" in tail or _DISK_FULL_REASON in tail:
+            raise StorageFull(f"no room for the base model below {self._models_cache}; free some")
+        raise Unavailable(f"the base model {name!r} could not be made ready: {tail}")

@@ -1,0 +1,156 @@
+"""Registration: gates first, then one version in our database, then its mirror in MLflow."""
+
+import asyncio
+from dataclasses import dataclass
+
+from sqlalchemy import update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance import audit
+from steelyard.governance.identity import SYSTEM
+from steelyard.jobs import repository
+from steelyard.jobs.events import append_event
+from steelyard.jobs.gates import judge
+from steelyard.jobs.lifecycle import Folders
+from steelyard.jobs.tracking import TrackingService
+from steelyard.kit.clock import Clock, utc_now
+from steelyard.registry.mlflow import Mlflow
+from steelyard.runtime.manifests import read_manifest, verify_manifest
+from steelyard.specs.blocks import EvaluationBlock
+from steelyard.specs.states import JobState, Reason
+from steelyard.storage.database import Database
+from steelyard.storage.tables import JobRow, ModelRow, ModelVersionRow
+
+
+@dataclass(frozen=True)
+class Registered:
+    """Whether the model was taken, or why not."""
+
+    accepted: bool
+    reason: str | None = None
+    message: str = ""
+
+
+class RegistrationService:
+    """Registers models. A run of a job makes at most one version, however often it is tried."""
+
+    def __init__(
+        self,
+        database: Database,
+        folders: Folders,
+        mlflow: Mlflow,
+        tracking: TrackingService,
+        clock: Clock = utc_now,
+    ) -> None:
+        self._database = database
+        self._folders = folders
+        self._mlflow = mlflow
+        self._tracking = tracking
+        self._clock = clock
+
+    async def register(self, job_id: str) -> Registered:
+        """Judge the job's gates and register its model.
+
+        Raises:
+            Unavailable: MLflow doesn't answer; the version stands in our database, and the mirror is made
+                when this is called again.
+        """
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            if job.state == JobState.RUNNING:
+                job.status_reason, job.status_message = Reason.REGISTERING, "registering the model"
+        refusal = _gate_refusal(job)
+        if refusal is not None:
+            return refusal
+        if job.model_dir is None:
+            return Registered(True)
+        folder = self._folders.job(job.project_id, job.id) / job.model_dir
+        damage = await asyncio.to_thread(verify_manifest, folder)
+        if damage is not None:
+            message = f"the finished model is damaged ({damage.message}); 'steelyard retry' makes it again"
+            return Registered(False, Reason.MODEL_DAMAGED, message)
+        digest = read_manifest(folder).digest()
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            version = await repository.model_version_of(session, job)
+            if version is None:
+                version = await self._add_version(session, job, digest)
+        await self._mirror(job, version)
+        return Registered(True)
+
+    async def _add_version(self, session: AsyncSession, job: JobRow, digest: str) -> ModelVersionRow:
+        name = _model_name(job)
+        number = await session.scalar(
+            upsert(ModelRow)
+            .values(project_id=job.project_id, name=name, latest_version=1)
+            .on_conflict_do_update(
+                index_elements=["project_id", "name"],
+                set_={"latest_version": ModelRow.latest_version + 1},
+            )
+            .returning(ModelRow.latest_version)
+        )
+        version = ModelVersionRow(
+            project_id=job.project_id,
+            name=name,
+            version=number or 1,
+            job_id=job.id,
+            run_number=job.run_number,
+            path=str(self._folders.job(job.project_id, job.id) / (job.model_dir or "")),
+            manifest_digest=digest,
+            lineage={**job.lineage, "job": job.id, "model": digest},
+            metrics=job.metrics,
+            created_at=self._clock(),
+        )
+        session.add(version)
+        await append_event(
+            session, job, "model.registered", f"registered as {name}@{version.version}",
+            data={"name": name, "version": version.version, "digest": digest},
+        )  # fmt: skip
+        await audit.record(
+            session, SYSTEM, "model.register", "model", f"{name}@{version.version}",
+            project_id=job.project_id, after_digest=digest, detail={"job": job.id},
+        )  # fmt: skip
+        return version
+
+    async def _mirror(self, job: JobRow, version: ModelVersionRow) -> None:
+        if version.mlflow_version is not None:
+            return
+        tracked = await self._tracking.open(job)
+        folder = self._folders.job(job.project_id, job.id) / (job.model_dir or "")
+        source = await self._mlflow.upload_folder(tracked.experiment_id, tracked.run_id, folder, "model")
+        mirrored = await self._mlflow.ensure_model_version(
+            f"{job.project_id}.{version.name}",
+            source,
+            tracked.run_id,
+            {"steelyard.version": str(version.version), **_tags(version)},
+        )
+        async with self._database.transaction() as session:
+            await session.execute(
+                update(ModelVersionRow)
+                .where(
+                    ModelVersionRow.project_id == version.project_id,
+                    ModelVersionRow.name == version.name,
+                    ModelVersionRow.version == version.version,
+                )
+                .values(mlflow_version=mirrored)
+            )
+
+
+def _gate_refusal(job: JobRow) -> Registered | None:
+    block = job.spec.get("evaluation")
+    if block is None:
+        return None
+    faults = judge(EvaluationBlock.model_validate(block, strict=False).gates, job.metrics, "tuned")
+    if not faults:
+        return None
+    return Registered(False, Reason.GATE_FAILED, f"not registered: {'; '.join(faults)}")
+
+
+def _model_name(job: JobRow) -> str:
+    named = job.spec.get("register_as")
+    return str(named["model_name"]) if named else job.name
+
+
+def _tags(version: ModelVersionRow) -> dict[str, str]:
+    return {f"steelyard.{key}": str(value) for key, value in version.lineage.items()}

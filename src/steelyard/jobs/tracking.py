@@ -1,0 +1,126 @@
+"""A job's run in MLflow: opened when training starts, brought up to date and closed when it has ended."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import update
+
+from steelyard.jobs import repository
+from steelyard.jobs.lifecycle import Folders
+from steelyard.kit.clock import Clock, utc_now
+from steelyard.kit.errors import SteelyardError
+from steelyard.registry.mlflow import MetricPoint, Mlflow
+from steelyard.specs.states import JobState
+from steelyard.storage.database import Database
+from steelyard.storage.tables import AttemptRow, JobRow
+
+METRICS_FILE = "metrics.jsonl"
+_STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.CANCELLED: "KILLED"}
+
+
+@dataclass(frozen=True)
+class TrackedRun:
+    """A run and the experiment that it is in."""
+
+    experiment_id: str
+    run_id: str
+
+
+class TrackingService:
+    """Mirrors jobs to MLflow. The database is the truth; a call that is repeated changes nothing."""
+
+    def __init__(self, database: Database, folders: Folders, mlflow: Mlflow, clock: Clock = utc_now) -> None:
+        self._database = database
+        self._folders = folders
+        self._mlflow = mlflow
+        self._clock = clock
+
+    async def try_open(self, job_id: str) -> None:
+        """Open the run if MLflow is there. Training doesn't wait for it: what is missed is caught up."""
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+        if job.mlflow_run_id is not None:
+            return
+        try:
+            await self.open(job)
+        except SteelyardError:
+            return
+
+    async def open(self, job: JobRow) -> TrackedRun:
+        """Open the job's run, or find it.
+
+        Raises:
+            Unavailable: MLflow doesn't answer.
+        """
+        experiment_id = await self._mlflow.ensure_experiment(job.project_id)
+        key = f"{job.id}/{job.run_number}"
+        tags = {
+            "steelyard.job_id": job.id,
+            **{f"steelyard.{name}": value for name, value in job.lineage.items()},
+        }
+        run_id = await self._mlflow.ensure_run(experiment_id, job.name, key, tags)
+        if job.mlflow_run_id != run_id:
+            await self._mlflow.log_params(run_id, _params(job.spec))
+            async with self._database.transaction() as session:
+                await session.execute(update(JobRow).where(JobRow.id == job.id).values(mlflow_run_id=run_id))
+        return TrackedRun(experiment_id, run_id)
+
+    async def close(self, job_id: str) -> None:
+        """Log what the attempts measured, and end the run. A job that never ran has none.
+
+        Raises:
+            Unavailable: MLflow doesn't answer; try again.
+        """
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            attempts = await repository.attempts_of(session, job_id)
+        if not attempts:
+            return
+        tracked = await self.open(job)
+        for attempt in attempts:
+            if attempt.launch_key.startswith(f"{job.run_number}:"):
+                await self._mlflow.log_metrics(tracked.run_id, _spooled(attempt))
+        now_ms = int(self._clock().timestamp() * 1000)
+        finals = [MetricPoint(key, value, 0, now_ms) for key, value in job.metrics.items()]
+        if finals:
+            await self._mlflow.log_metrics(tracked.run_id, finals)
+        status = _STATUS.get(JobState(job.state), "FAILED")
+        await self._mlflow.end_run(tracked.run_id, status, _end_ms(job, now_ms))  # pyright: ignore[reportArgumentType]
+
+
+def _spooled(attempt: AttemptRow) -> list[MetricPoint]:
+    """Read what a trainer wrote down; a last line that was cut short is left out."""
+    path = Path(attempt.attempt_dir) / METRICS_FILE
+    points: list[MetricPoint] = []
+    if not path.is_file():
+        return points
+    for line in path.read_text().splitlines():
+        try:
+            entry: dict[str, Any] = json.loads(line)
+        except ValueError:
+            continue
+        points += [
+            MetricPoint(key, value, entry["step"], entry["timestamp_ms"])
+            for key, value in entry["values"].items()
+        ]
+    return points
+
+
+def _end_ms(job: JobRow, now_ms: int) -> int:
+    return int(job.ended_at.timestamp() * 1000) if job.ended_at else now_ms
+
+
+def _params(spec: dict[str, Any], prefix: str = "") -> dict[str, str]:
+    """Flatten a spec; a script's text is in the lineage and not repeated here."""
+    flat: dict[str, str] = {}
+    for key, value in spec.items():
+        name = f"{prefix}{key}"
+        if name == "script.source" or value is None:
+            continue
+        if isinstance(value, dict):
+            flat.update(_params(value, f"{name}."))  # pyright: ignore[reportUnknownArgumentType]
+        else:
+            flat[name] = str(value)
+    return flat

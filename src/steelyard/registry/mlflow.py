@@ -1,0 +1,175 @@
+"""MLflow over its REST API, by the few calls that we need. Every call is safe to repeat.
+
+The client library is not used here because it can't speak over a unix socket, and because importing it
+costs a worker two seconds and 100 MB.
+"""
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import httpx
+
+from steelyard.kit.errors import SteelyardError, Unavailable
+
+_API = "/mlflow/api/2.0/mlflow"
+_ARTIFACTS = "/mlflow/api/2.0/mlflow-artifacts/artifacts"
+_BATCH = 500
+_MISSING = "RESOURCE_DOES_NOT_EXIST"
+_EXISTS = "RESOURCE_ALREADY_EXISTS"
+
+
+class MlflowRefused(SteelyardError):
+    """MLflow answered, and said no."""
+
+    code = "mlflow_refused"
+    http_status = 502
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One figure at one step; `timestamp_ms` is Unix time."""
+
+    key: str
+    value: float
+    step: int
+    timestamp_ms: int
+
+
+class Mlflow:
+    """An MLflow server.
+
+    Args:
+        client: knows how to reach it; closed by its owner.
+
+    Every method raises Unavailable where the server doesn't answer or has no connection free, and
+    MlflowRefused where it says that the request is wrong.
+    """
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+
+    async def ensure_experiment(self, name: str) -> str:
+        """Return the id of an experiment, which is made if need be."""
+        found = await self._get("experiments/get-by-name", {"experiment_name": name}, missing_ok=True)
+        if found is not None:
+            return str(found["experiment"]["experiment_id"])
+        made = await self._post("experiments/create", {"name": name}, exists_ok=True)
+        if made is None:
+            return await self.ensure_experiment(name)
+        return str(made["experiment_id"])
+
+    async def ensure_run(self, experiment_id: str, name: str, key: str, tags: dict[str, str]) -> str:
+        """Return the id of the run that carries `key` in its tag `steelyard.key`, made if need be."""
+        found = await self._post(
+            "runs/search",
+            {
+                "experiment_ids": [experiment_id],
+                "filter": f"tags.`steelyard.key` = '{key}'",
+                "max_results": 1,
+            },
+        )
+        if found and found.get("runs"):
+            return str(found["runs"][0]["info"]["run_id"])
+        all_tags = {**tags, "steelyard.key": key, "mlflow.runName": name}
+        made = await self._post(
+            "runs/create",
+            {
+                "experiment_id": experiment_id,
+                "run_name": name,
+                "tags": [{"key": tag, "value": value} for tag, value in all_tags.items()],
+            },
+        )
+        return str((made or {})["run"]["info"]["run_id"])
+
+    async def log_params(self, run_id: str, params: dict[str, str]) -> None:
+        """Store the run's parameters; the same ones again change nothing."""
+        pairs = [{"key": key, "value": value[:6000]} for key, value in params.items()]
+        for batch in _batches(pairs, 100):
+            await self._post("runs/log-batch", {"run_id": run_id, "params": batch})
+
+    async def log_metrics(self, run_id: str, points: list[MetricPoint]) -> None:
+        """Store figures; a point that is there already is not stored twice."""
+        values = [
+            {"key": point.key, "value": point.value, "step": point.step, "timestamp": point.timestamp_ms}
+            for point in points
+        ]
+        for batch in _batches(values, _BATCH):
+            await self._post("runs/log-batch", {"run_id": run_id, "metrics": batch})
+
+    async def end_run(
+        self, run_id: str, status: Literal["FINISHED", "FAILED", "KILLED"], end_ms: int
+    ) -> None:
+        """Close a run."""
+        await self._post("runs/update", {"run_id": run_id, "status": status, "end_time": end_ms})
+
+    async def upload_folder(self, experiment_id: str, run_id: str, folder: Path, name: str) -> str:
+        """Store a folder's files as artifacts of a run, and return their URI."""
+        for path in await asyncio.to_thread(_files, folder):
+            target = f"{_ARTIFACTS}/{experiment_id}/{run_id}/artifacts/{name}/{path.relative_to(folder)}"
+            await self._send("PUT", target, content=_pieces(path))
+        return f"runs:/{run_id}/{name}"
+
+    async def ensure_model_version(self, model: str, source: str, run_id: str, tags: dict[str, str]) -> str:
+        """Return the number of the version that `run_id` made of `model`, made if need be."""
+        await self._post("registered-models/create", {"name": model}, exists_ok=True)
+        found = await self._get(
+            "model-versions/search", {"filter": f"name = '{model}' AND run_id = '{run_id}'"}
+        )
+        if found and found.get("model_versions"):
+            return str(found["model_versions"][0]["version"])
+        made = await self._post(
+            "model-versions/create",
+            {
+                "name": model,
+                "source": source,
+                "run_id": run_id,
+                "tags": [{"key": key, "value": value} for key, value in tags.items()],
+            },
+        )
+        return str((made or {})["model_version"]["version"])
+
+    async def _get(
+        self, path: str, params: dict[str, str], *, missing_ok: bool = False
+    ) -> dict[str, Any] | None:
+        return await self._send(
+            "GET", f"{_API}/{path}", params=params, accepted=(_MISSING,) if missing_ok else ()
+        )
+
+    async def _post(
+        self, path: str, body: dict[str, Any], *, exists_ok: bool = False
+    ) -> dict[str, Any] | None:
+        return await self._send("POST", f"{_API}/{path}", json=body, accepted=(_EXISTS,) if exists_ok else ())
+
+    async def _send(
+        self, method: str, path: str, *, accepted: tuple[str, ...] = (), **arguments: Any
+    ) -> dict[str, Any] | None:
+        """Send a request; None where MLflow answered with one of the `accepted` error codes."""
+        try:
+            answer = await self._client.request(method, path, **arguments)
+        except httpx.HTTPError as error:
+            raise Unavailable(f"MLflow doesn't answer ({type(error).__name__}); it is tried again") from error
+        if answer.is_success:
+            return answer.json() if answer.content else {}
+        if any(code in answer.text for code in accepted):
+            return None
+        if answer.status_code >= 500 or "QueuePool" in answer.text:
+            raise Unavailable(f"MLflow is not well ({answer.status_code}); it is tried again")
+        raise MlflowRefused(f"MLflow refused {path} ({answer.status_code}): {answer.text[:300]}")
+
+
+def _batches(items: list[dict[str, Any]], size: int) -> Iterator[list[dict[str, Any]]]:
+    for start in range(0, len(items), size):
+        yield items[start : start + size]
+
+
+def _files(folder: Path) -> list[Path]:
+    return sorted(item for item in folder.rglob("*") if item.is_file())
+
+
+async def _pieces(path: Path) -> AsyncGenerator[bytes]:
+    with path.open("rb") as file:
+        while piece := file.read(1 << 20):
+            yield piece
