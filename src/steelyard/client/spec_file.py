@@ -1,7 +1,7 @@
 """A job spec as a file: read, with `script.path` replaced by the script itself."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,10 +21,14 @@ class SpecFile:
     folder: Path
     """What `script.path` is relative to."""
     lines: Mapping[FieldPath, int]
+    origins: Mapping[FieldPath, str] = field(default_factory=dict[FieldPath, str])
+    """Where fields came from that are not in the file, such as `--set training.max_steps=10`."""
 
     def place(self, path: FieldPath) -> str:
         """Return `file:line` of a field, or of the nearest block around it that has a line."""
         for length in range(len(path), -1, -1):
+            if path[:length] in self.origins:
+                return self.origins[path[:length]]
             line = self.lines.get(path[:length])
             if line is not None:
                 return f"{self.source}:{line}"
@@ -60,7 +64,7 @@ def include_scripts(spec: SpecFile) -> SpecFile:
     data = spec.data
     for place in _SCRIPT_PLACES:
         data = _include(spec, data, place, ())
-    return SpecFile(data, spec.source, spec.folder, spec.lines)
+    return SpecFile(data, spec.source, spec.folder, spec.lines, spec.origins)
 
 
 def _include(spec: SpecFile, block: dict[str, Any], below: FieldPath, above: FieldPath) -> dict[str, Any]:
