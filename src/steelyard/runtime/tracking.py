@@ -1,0 +1,135 @@
+"""Figures over steps. The truth is `metrics.jsonl`; MLflow gets a copy, late where it is away.
+
+One JSON object a line: `{"step", "timestamp_ms", "values"}`. A process killed while it writes leaves half
+a line at the end, which readers pass over. `metrics.offset` holds how many bytes MLflow has.
+"""
+
+import json
+import logging
+import math
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, Protocol
+
+from steelyard.runtime.files import write_atomically
+from steelyard.specs.run import TrackingTarget
+
+METRICS_NAME = "metrics.jsonl"
+OFFSET_NAME = "metrics.offset"
+_FLUSH_SECONDS = 10.0
+_BATCH_METRICS = 1000
+_CHUNK_BYTES = 1 << 18
+
+_log = logging.getLogger(__name__)
+
+
+class MetricSink(Protocol):
+    """Takes figures in batches; see `mlflow.MlflowClient.log_batch`."""
+
+    def __call__(self, points: list[tuple[str, float, int, int]]) -> None:
+        """Store points of (key, value, timestamp in ms, step). May raise anything; they come again then."""
+        ...
+
+
+class MetricsLog:
+    """Appends figures to `metrics.jsonl`. One writer; finite values only, since JSON has no NaN."""
+
+    def __init__(self, attempt_dir: Path) -> None:
+        self._path = attempt_dir / METRICS_NAME
+
+    def append(self, step: int, values: Mapping[str, float]) -> None:
+        """Write one line, in a single append."""
+        finite = {key: float(value) for key, value in values.items() if math.isfinite(value)}
+        line = {"step": step, "timestamp_ms": time.time_ns() // 1_000_000, "values": finite}
+        with self._path.open("ab") as file:
+            file.write(json.dumps(line).encode() + b"\n")
+
+
+def read_metrics(
+    path: Path, offset: int, limit_bytes: int = _CHUNK_BYTES
+) -> tuple[list[dict[str, Any]], int]:
+    """Read whole lines from byte `offset` on; return them and the offset after the last one."""
+    if not path.exists():
+        return [], offset
+    with path.open("rb") as file:
+        file.seek(offset)
+        data = file.read(limit_bytes)
+    whole = data[: data.rfind(b"\n") + 1]
+    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+
+
+class MetricsFlusher:
+    """Copies `metrics.jsonl` to a sink every ten seconds, from a thread of its own.
+
+    A failure is tried again with the next flush. Dying between the sink's answer and the note of the
+    offset sends some points twice, with equal step and time.
+    """
+
+    def __init__(self, attempt_dir: Path, sink: MetricSink, flush_seconds: float = _FLUSH_SECONDS) -> None:
+        self._metrics = attempt_dir / METRICS_NAME
+        self._offset_file = attempt_dir / OFFSET_NAME
+        self._sink = sink
+        self._flush_seconds = flush_seconds
+        self._closing = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="steelyard-metrics", daemon=True)
+        self._thread.start()
+
+    def close(self, timeout_seconds: float) -> None:
+        """Flush once more and wait no longer than `timeout_seconds`."""
+        self._closing.set()
+        self._thread.join(timeout_seconds)
+
+    def _run(self) -> None:
+        closing = False
+        while not closing:
+            closing = self._closing.wait(self._flush_seconds)
+            self._flush()
+
+    def _flush(self) -> None:
+        try:
+            while self._flush_chunk():
+                pass
+        except Exception as error:  # noqa: BLE001 - whatever MLflow raises, training goes on
+            _log.warning("figures wait in %s until MLflow answers (%s)", METRICS_NAME, type(error).__name__)
+
+    def _flush_chunk(self) -> bool:
+        start = int(self._offset_file.read_text()) if self._offset_file.exists() else 0
+        lines, end = read_metrics(self._metrics, start)
+        if not lines:
+            return False
+        points = list(_points(lines))
+        for first in range(0, len(points), _BATCH_METRICS):
+            self._sink(points[first : first + _BATCH_METRICS])
+        write_atomically(self._offset_file, str(end).encode())
+        return True
+
+
+def point_scripts_at(target: TrackingTarget, token: str) -> None:
+    """Let MLflow calls of the user's own script go to the attempt's run. The token stays in this process."""
+    os.environ["MLFLOW_TRACKING_URI"] = target.uri
+    os.environ["MLFLOW_TRACKING_TOKEN"] = token
+    if target.run_id is not None:
+        os.environ["MLFLOW_RUN_ID"] = target.run_id
+
+
+def mlflow_sink(uri: str, run_id: str) -> MetricSink:
+    """Make a sink of an MLflow run. MLflow is imported at the first batch, in the flusher's thread."""
+
+    def send(points: list[tuple[str, float, int, int]]) -> None:
+        # A slow import that a run without tracking never needs.
+        from mlflow import MlflowClient  # noqa: PLC0415
+        from mlflow.entities import Metric  # noqa: PLC0415
+
+        client = MlflowClient(tracking_uri=uri)
+        client.log_batch(run_id, metrics=[Metric(*point) for point in points], synchronous=True)
+
+    return send
+
+
+def _points(lines: list[dict[str, Any]]) -> Iterator[tuple[str, float, int, int]]:
+    for line in lines:
+        for key, value in line["values"].items():
+            yield key, value, line["timestamp_ms"], line["step"]

@@ -1,0 +1,129 @@
+"""From a model's name to a local folder: `python -m steelyard.trainers.models resolve NAME --cache DIR`.
+
+The control plane runs this as a subprocess. Standard output is one JSON object: `path`, `digest`,
+`revision`, or `error` with `code`, `message`, `param` and exit code 64 (75 where trying again may help).
+"""
+
+# pyright: reportUnknownVariableType=false
+
+import argparse
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from huggingface_hub import snapshot_download
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+
+from steelyard.kit.canonical import digest_file
+from steelyard.runtime.failures import RunFailure, bad_config
+from steelyard.runtime.files import list_files
+from steelyard.runtime.manifests import read_manifest
+from steelyard.specs.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from steelyard.specs.outcome import ExitCode
+from steelyard.specs.states import Reason
+from steelyard.trainers.builtin import PREFIX, ResolvedModel, ensure_builtin
+
+_PATTERNS = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+
+
+def resolve_model(name: str, revision: str | None, cache: Path) -> ResolvedModel:
+    """Make `name` a local folder: a built-in model, a folder of this node, or a Hugging Face id.
+
+    An id is downloaded below `cache` and pinned to the commit that `revision` names now.
+
+    Raises:
+        RunFailure: there is no such model (never retried), or the hub does not answer (transient).
+    """
+    if name.startswith(PREFIX):
+        return ensure_builtin(name, cache)
+    if name.startswith(("/", ".", "~")):
+        return _resolve_folder(Path(name).expanduser())
+    return _download(name, revision, cache)
+
+
+def resolve_command(arguments: Sequence[str]) -> int:
+    """The command line; prints one JSON object and returns the exit code."""
+    parser = argparse.ArgumentParser(prog="steelyard.trainers.models", description=__doc__)
+    parser.add_argument("name")
+    parser.add_argument("--revision")
+    parser.add_argument("--cache", type=Path, required=True)
+    options = parser.parse_args(arguments)
+    try:
+        model = resolve_model(options.name, options.revision, options.cache.absolute())
+    except RunFailure as failure:
+        error = {"code": failure.reason, "message": failure.message, "param": failure.param}
+        print(json.dumps({"error": error}))  # noqa: T201 - the answer
+        return failure.exit_code
+    answer = {"path": str(model.path), "digest": model.digest, "revision": model.revision}
+    print(json.dumps(answer))  # noqa: T201 - the answer
+    return ExitCode.DONE
+
+
+def _resolve_folder(folder: Path) -> ResolvedModel:
+    folder = folder.resolve()
+    if not (folder / "config.json").exists():
+        raise _not_found(f"The folder {folder} holds no model (no config.json): name one on this node.")
+    return ResolvedModel(folder, _digest(folder))
+
+
+def _download(name: str, revision: str | None, cache: Path) -> ResolvedModel:
+    try:
+        path = snapshot_download(
+            name, revision=revision, cache_dir=cache / "huggingface", allow_patterns=_PATTERNS
+        )
+    except GatedRepoError as error:
+        raise _not_found(
+            f"{name!r} is gated: accept its licence on huggingface.co and set HF_TOKEN."
+        ) from error
+    except (RepositoryNotFoundError, RevisionNotFoundError, ValueError) as error:
+        told = f"Hugging Face has no model {name!r}" + (f" at revision {revision!r}" if revision else "")
+        raise _not_found(f"{told}: check the name, or use a folder or a builtin/ model.") from error
+    except LocalEntryNotFoundError as error:
+        raise _not_found(
+            f"{name!r} is not in the cache and Hugging Face does not answer: check the network, or use a "
+            "folder or builtin/smollm2-135m-instruct, which need none."
+        ) from error
+    except (HfHubHTTPError, OSError) as error:
+        raise RunFailure(
+            Reason.TRANSIENT_FAILURE,
+            ExitCode.TRANSIENT,
+            f"Hugging Face broke off while {name!r} was read ({type(error).__name__}): try again.",
+        ) from error
+    folder = Path(path)
+    return ResolvedModel(folder, _digest(folder), folder.name)
+
+
+def _digest(folder: Path) -> str:
+    """Digest of a folder's files by the manifest's formula; taken from the manifest where it has one."""
+    if (folder / MANIFEST_NAME).exists():
+        return read_manifest(folder).digest()
+    files = {
+        name: ManifestFile(size=(folder / name).stat().st_size, digest=digest_file(folder / name))
+        for name in list_files(folder)
+    }
+    manifest = Manifest(
+        kind="model",
+        job_id="",
+        attempt_id="",
+        epoch=0,
+        step=0,
+        files=files,
+        created_at="1970-01-01T00:00:00Z",
+    )
+    return manifest.digest()
+
+
+def _not_found(message: str) -> RunFailure:
+    return bad_config(Reason.MODEL_NOT_FOUND, message, param="model.name_or_path")
+
+
+if __name__ == "__main__":
+    words = sys.argv[1:]
+    sys.exit(resolve_command(words[1:] if words[:1] == ["resolve"] else words))

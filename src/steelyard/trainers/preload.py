@@ -1,0 +1,27 @@
+"""Everything heavy that a trainer needs, imported once. The fork server imports this, then forks.
+
+Importing starts no thread and touches no device: it must be safe to fork afterwards.
+"""
+
+import importlib
+
+_MODULES = (
+    "torch",
+    "accelerate",
+    "datasets",
+    "peft",
+    "transformers",
+    "trl.trainer.sft_trainer",
+    "steelyard.trainers.sft",
+    "steelyard.trainers.evaluate",
+    "steelyard.trainers.script",
+)
+
+
+def import_all() -> None:
+    """Import the libraries and the trainers, so that a fork begins with its work."""
+    for name in _MODULES:
+        importlib.import_module(name)
+
+
+import_all()
