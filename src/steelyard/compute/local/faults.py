@@ -5,7 +5,7 @@ from pathlib import Path
 
 from steelyard.kit.errors import StorageFull, Unavailable
 
-_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EFBIG)
 
 
 def explain(number: int | None, message: str, folder: Path) -> StorageFull | Unavailable:

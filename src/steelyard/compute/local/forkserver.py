@@ -38,7 +38,7 @@ _READY = "STEELYARD_FORKSERVER"
 _MARKER_ROOM = "-" * 128
 _REQUEST_BYTES = 1 << 16
 _REQUEST_SECONDS = 1.0
-_LOOK_SECONDS = 5.0
+_LOOK_SECONDS = 1.0
 _THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "RAYON_NUM_THREADS")
 _NO_ARROW_THREAD = {"JE_ARROW_MALLOC_CONF": "background_thread:false"}
 """pyarrow's allocator starts a thread on import unless told not to."""

@@ -78,7 +78,7 @@ def read_pieces(folder: Path, offset: int, limit_bytes: int) -> list[tuple[int, 
     """
     pieces: list[tuple[int, bytes]] = []
     starts = segment_starts(folder)
-    for start, following in zip(starts, [*starts[1:], None], strict=True):
+    for start, following in zip(starts, [*starts[1:], None], strict=False):
         if limit_bytes <= 0:
             break
         if following is not None and following <= offset:

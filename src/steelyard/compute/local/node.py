@@ -34,7 +34,7 @@ def detect_node(simulated_gpus: int = 0) -> LocalNode:
             looking for real ones.
     """
     gpus = tuple(f"simulated-{number}" for number in range(simulated_gpus)) or _gpu_ids()
-    return LocalNode(node_name(), _cpus(), _memory_bytes(), gpus, simulated_gpus > 0)
+    return LocalNode(node_name(), usable_cpus(), usable_memory_bytes(), gpus, simulated_gpus > 0)
 
 
 def node_name() -> str:
@@ -42,7 +42,7 @@ def node_name() -> str:
     return socket.gethostname()
 
 
-def _cpus(root: Path = _CGROUP) -> int:
+def usable_cpus(root: Path = _CGROUP) -> int:
     usable = len(os.sched_getaffinity(0))
     quotas = [*_quotas_v2(root), *_quotas_v1(root)]
     return max(1, min([usable, *(math.ceil(quota) for quota in quotas)]))
@@ -62,7 +62,7 @@ def _quotas_v1(root: Path) -> Iterator[float]:
             yield int(quota) / int(period)
 
 
-def _memory_bytes(root: Path = _CGROUP) -> int:
+def usable_memory_bytes(root: Path = _CGROUP) -> int:
     limits = [psutil.virtual_memory().total]
     for folder in _own_folders(root, ""):
         limits += _number(folder / "memory.max")

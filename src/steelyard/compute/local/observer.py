@@ -62,9 +62,9 @@ def request_stop(attempt_id: str, folder: Path, mode: StopMode, grace_seconds: f
 
 
 def is_live(folder: Path) -> bool:
-    """Whether the attempt has a shim that runs."""
+    """Whether the attempt has a shim that runs and has not seen it out yet."""
     claim = files.read_claim(folder)
-    return claim is not None and is_alive(claim)
+    return claim is not None and is_alive(claim) and files.read_exit(folder) is None
 
 
 def kill_marked(attempt_ids: set[str]) -> list[Identity]:
