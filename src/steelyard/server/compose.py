@@ -1,0 +1,152 @@
+"""Composition: every service is built here, once per process, from the settings."""
+
+import base64
+from dataclasses import dataclass
+
+import httpx
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
+
+from steelyard.activities.jobs import JobActivities
+from steelyard.activities.watching import Watcher
+from steelyard.api.services import Services
+from steelyard.compute.local.executor import LocalExecutor
+from steelyard.datasets.export import export_split
+from steelyard.datasets.files import DatasetFileService
+from steelyard.governance.identity import AttemptTokens, Authenticator, SessionTokens
+from steelyard.jobs.admission import AdmissionService
+from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
+from steelyard.jobs.endings import EndingService
+from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
+from steelyard.jobs.launching import LaunchService
+from steelyard.jobs.lifecycle import Folders, LifecycleService
+from steelyard.jobs.planning import PlanningService
+from steelyard.jobs.preparation import PreparationService
+from steelyard.jobs.queries import QueryService
+from steelyard.jobs.registration import RegistrationService
+from steelyard.jobs.reports import ReportService
+from steelyard.jobs.submission import SubmissionService
+from steelyard.jobs.supervision import SupervisionService
+from steelyard.jobs.tracking import TrackingService
+from steelyard.kit.home import admin_token_file
+from steelyard.registry.mlflow import Mlflow
+from steelyard.registry.queries import ModelQueryService
+from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
+from steelyard.server.settings import Settings
+from steelyard.storage.database import Database
+from steelyard.storage.notifications import Listener
+from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
+
+_MLFLOW_TIMEOUT = httpx.Timeout(30.0, connect=1.0)
+_API_POOL = 10
+_WORKER_POOL = 20
+
+
+@dataclass(frozen=True)
+class Ground:
+    """What every process stands on."""
+
+    settings: Settings
+    layout: HomeLayout
+    addresses: PlatformAddresses
+    database: Database
+    listener: Listener
+    executor: LocalExecutor
+    attempt_tokens: AttemptTokens
+    session_tokens: SessionTokens
+    mlflow: httpx.AsyncClient
+    folders: Folders
+
+    async def close(self) -> None:
+        """Close connections."""
+        await self.mlflow.aclose()
+        await self.database.close()
+
+
+def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
+    """Build what every process needs. Opens no connection yet.
+
+    Raises:
+        Unavailable: the platform was never started in this home.
+    """
+    layout = HomeLayout(settings.home)
+    addresses = read_platform(settings.home)
+    dsn = database_dsn(settings.home, settings.database_dsn)
+    key = base64.b64decode(layout.payload_key.read_text().split(":")[-1])
+    return Ground(
+        settings=settings,
+        layout=layout,
+        addresses=addresses,
+        database=Database(dsn, pool_size=pool_size, name=f"steelyard-{process}"),
+        listener=Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL)),
+        executor=LocalExecutor(addresses.forkserver_socket),
+        attempt_tokens=AttemptTokens(_derive(key, b"attempt-tokens")),
+        session_tokens=SessionTokens(_derive(key, b"session-tokens")),
+        mlflow=httpx.AsyncClient(
+            transport=httpx.AsyncHTTPTransport(uds=str(addresses.mlflow_socket), retries=0),
+            base_url="http://mlflow",
+            timeout=_MLFLOW_TIMEOUT,
+        ),
+        folders=Folders(objects=layout.objects, attempts=layout.attempts),
+    )
+
+
+def build_api(settings: Settings) -> tuple[Services, Ground]:
+    """Build the api's services."""
+    ground = lay_ground(settings, "api", _API_POOL)
+    admin_token = admin_token_file(settings.home).read_text().strip()
+    services = Services(
+        database=ground.database,
+        authenticator=Authenticator(admin_token, ground.attempt_tokens, ground.session_tokens),
+        session_tokens=ground.session_tokens,
+        submission=SubmissionService(ground.database),
+        commands=CommandService(ground.database),
+        queries=QueryService(ground.database),
+        reports=ReportService(ground.database, settings.lease_seconds),
+        models=ModelQueryService(ground.database),
+        listener=ground.listener,
+        executor=ground.executor,
+        mlflow=ground.mlflow,
+    )
+    return services, ground
+
+
+@dataclass(frozen=True)
+class WorkerParts:
+    """What a worker process runs."""
+
+    ground: Ground
+    activities: JobActivities
+    admission: AdmissionService
+
+
+def build_worker(settings: Settings) -> WorkerParts:
+    """Build a worker's services."""
+    ground = lay_ground(settings, "worker", _WORKER_POOL)
+    database, folders = ground.database, ground.folders
+    mlflow = Mlflow(ground.mlflow)
+    tracking = TrackingService(database, folders, mlflow)
+    endings = EndingService(database, folders)
+    launching = LaunchService(
+        database, folders, ground.attempt_tokens, ground.addresses.api_url, settings.lease_seconds
+    )
+    watcher = Watcher(
+        ground.executor, launching, endings, SupervisionService(database), tracking, settings.stall_seconds
+    )
+    files = DatasetFileService(ground.layout.cache / "datasets", export_split)
+    activities = JobActivities(
+        planning=PlanningService(database),
+        preparation=PreparationService(database, files, ground.layout.cache / "models"),
+        lifecycle=LifecycleService(database, folders, ground.executor.name),
+        endings=endings,
+        registration=RegistrationService(database, folders, mlflow, tracking),
+        tracking=tracking,
+        executor=ground.executor,
+        watcher=watcher,
+    )
+    return WorkerParts(ground, activities, AdmissionService(database))
+
+
+def _derive(key: bytes, purpose: bytes) -> bytes:
+    """Make a key for one purpose out of the platform's key (HKDF-SHA256)."""
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"steelyard/" + purpose).derive(key)

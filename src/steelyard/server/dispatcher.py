@@ -1,0 +1,124 @@
+"""The dispatcher: carries out what transactions promised, by telling Temporal.
+
+Start and signal are one call (signal-with-start), so a signal never finds its workflow missing, and doing
+either twice changes nothing: a workflow's id is that of its run, and commands carry a sequence.
+"""
+
+import asyncio
+from typing import Any
+
+import structlog
+from temporalio.client import Client
+from temporalio.common import (
+    SearchAttributeKey,
+    SearchAttributePair,
+    TypedSearchAttributes,
+    WorkflowIDConflictPolicy,
+    WorkflowIDReusePolicy,
+)
+from temporalio.exceptions import WorkflowAlreadyStartedError
+from temporalio.service import RPCError
+
+from steelyard.jobs.commands import SIGNAL_TOPIC
+from steelyard.jobs.submission import START_TOPIC
+from steelyard.kit.errors import SteelyardError
+from steelyard.storage import outbox
+from steelyard.storage.database import Database
+from steelyard.storage.notifications import Listener, wait_for_hint
+from steelyard.storage.outbox import Effect
+from steelyard.workflows.job import JobWorkflow
+from steelyard.workflows.messages import Command, JobStart
+
+TASK_QUEUE = "steelyard"
+
+_BATCH = 20
+_CLAIM_SECONDS = 20.0
+_POLL_SECONDS = 2.0
+_MAX_DELAY_SECONDS = 5.0
+_PHASE = SearchAttributeKey.for_keyword("Phase")
+_log = structlog.get_logger()
+
+
+class Dispatcher:
+    """Relays the outbox. Any number may run at once."""
+
+    def __init__(self, database: Database, listener: Listener, client: Client) -> None:
+        self._database = database
+        self._listener = listener
+        self._client = client
+
+    async def run(self) -> None:
+        """Relay until cancelled."""
+        async with self._listener.subscription(outbox.CHANNEL) as hint:
+            while True:
+                try:
+                    relayed = await self.relay()
+                except SteelyardError as error:
+                    _log.warning("the outbox can't be read", error=error.message)
+                    relayed = 0
+                if relayed < _BATCH:
+                    await wait_for_hint(hint, _POLL_SECONDS)
+
+    async def relay(self) -> int:
+        """Carry out a batch; return how many were tried."""
+        async with self._database.transaction() as session:
+            effects = await outbox.claim(session, _BATCH, _CLAIM_SECONDS)
+        await asyncio.gather(*(self._carry_out_in_order(group) for group in _by_key(effects)))
+        return len(effects)
+
+    async def _carry_out_in_order(self, effects: list[Effect]) -> None:
+        for effect in effects:
+            try:
+                await self._carry_out(effect)
+            except (RPCError, RuntimeError, OSError) as error:
+                delay = min(_MAX_DELAY_SECONDS, 0.2 * 2**effect.tries)
+                _log.warning("an effect is postponed", topic=effect.topic, key=effect.key, error=str(error))
+                async with self._database.transaction() as session:
+                    await outbox.postpone(session, effect.id, str(error), delay)
+                continue
+            async with self._database.transaction() as session:
+                await outbox.complete(session, effect.id)
+
+    async def _carry_out(self, effect: Effect) -> None:
+        run_number = int(effect.payload["run_number"])
+        signal, arguments = _signal(effect)
+        try:
+            await self._client.start_workflow(
+                JobWorkflow.run,
+                JobStart(effect.key, run_number),
+                id=workflow_id(effect.key, run_number),
+                task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                start_signal=signal,
+                start_signal_args=arguments,
+                search_attributes=TypedSearchAttributes([SearchAttributePair(_PHASE, "job")]),
+            )
+        except WorkflowAlreadyStartedError:
+            _log.info("the run is over already", topic=effect.topic, key=effect.key)
+
+
+def workflow_id(job_id: str, run_number: int) -> str:
+    """Return the id of a run's workflow."""
+    return f"job/{job_id}" if run_number == 0 else f"job/{job_id}/r{run_number}"
+
+
+def _signal(effect: Effect) -> tuple[str | None, list[Any]]:
+    if effect.topic == START_TOPIC:
+        return None, []
+    if effect.topic != SIGNAL_TOPIC:
+        raise RuntimeError(f"no such topic: {effect.topic}")
+    match effect.payload["signal"]:
+        case "command":
+            return "command", [Command(effect.payload["sequence"], effect.payload["desired"])]
+        case "preempt":
+            return "preempt", [effect.payload["attempt_id"]]
+        case signal:
+            return signal, []
+
+
+def _by_key(effects: list[Effect]) -> list[list[Effect]]:
+    groups: dict[str, list[Effect]] = {}
+    for effect in effects:
+        groups.setdefault(effect.key, []).append(effect)
+    return list(groups.values())

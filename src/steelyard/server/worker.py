@@ -1,0 +1,149 @@
+"""`python -m steelyard.server.worker`: Temporal worker, dispatcher, scheduler loop, and this node's agent."""
+
+import asyncio
+import contextlib
+import os
+import signal
+from collections.abc import Generator
+from datetime import timedelta
+
+import structlog
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from steelyard.compute.local.node import detect_node
+from steelyard.jobs.admission import AdmissionService
+from steelyard.jobs.commands import QUEUE_CHANNEL
+from steelyard.kit.errors import SteelyardError
+from steelyard.server.compose import WorkerParts, build_worker
+from steelyard.server.dispatcher import TASK_QUEUE, Dispatcher
+from steelyard.server.settings import Settings
+from steelyard.server.telemetry import set_up_telemetry
+from steelyard.server.temporal import connect
+from steelyard.storage.notifications import Listener, wait_for_hint
+from steelyard.workflows.job import JobWorkflow
+
+_ROUND_SECONDS = 2.0
+_NODE_SECONDS = 10.0
+_RECONNECT_SECONDS = 0.5
+_MAX_ACTIVITIES = 1000
+_HEARTBEAT_THROTTLE = timedelta(seconds=5)
+_BYTES_PER_GB = 10**9
+_log = structlog.get_logger()
+
+
+def main() -> None:
+    """Work until told to stop."""
+    settings = Settings()
+    set_up_telemetry(settings, f"worker-{os.environ.get('STEELYARD_WORKER', '1')}")
+    asyncio.run(_run(settings))
+
+
+async def _run(settings: Settings) -> None:
+    parts = build_worker(settings)
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    listener = parts.ground.listener
+    tasks = [
+        asyncio.create_task(listener.run(), name="listener"),
+        asyncio.create_task(_report_node(settings, parts.admission), name="node agent"),
+        asyncio.create_task(_schedule(parts.admission, listener), name="scheduler"),
+        asyncio.create_task(_work(settings, parts), name="temporal worker"),
+    ]
+    stopping = asyncio.create_task(stop.wait())
+    done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await parts.ground.close()
+    for task in done - {stopping}:
+        task.result()
+
+
+async def _work(settings: Settings, parts: WorkerParts) -> None:
+    client = await _connect(settings, parts)
+    activities = parts.activities
+    dispatcher = Dispatcher(parts.ground.database, parts.ground.listener, client)
+    worker = Worker(
+        client,
+        task_queue=TASK_QUEUE,
+        workflows=[JobWorkflow],
+        activities=[
+            activities.prepare_job,
+            activities.move_job,
+            activities.start_attempt,
+            activities.watch_attempt,
+            activities.stop_attempt,
+            activities.register_model,
+            activities.close_tracking,
+        ],
+        workflow_runner=SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules("steelyard", "pydantic")
+        ),
+        max_concurrent_activities=_MAX_ACTIVITIES,
+        max_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+        default_heartbeat_throttle_interval=_HEARTBEAT_THROTTLE,
+        graceful_shutdown_timeout=timedelta(seconds=1),
+    )
+    async with asyncio.TaskGroup() as group:
+        group.create_task(dispatcher.run())
+        group.create_task(worker.run())
+
+
+async def _connect(settings: Settings, parts: WorkerParts) -> Client:
+    """Wait for Temporal as long as it takes; jobs queue up in the outbox meanwhile."""
+    addresses = parts.ground.addresses
+    port = os.environ.get("STEELYARD_METRICS_PORT")
+    metrics = f"127.0.0.1:{port}" if port else None
+    while True:
+        try:
+            return await connect(
+                settings.temporal_address or addresses.temporal_address,
+                settings.temporal_namespace,
+                parts.ground.layout.payload_key,
+                metrics,
+            )
+        except RuntimeError as error:
+            _log.info("Temporal doesn't answer yet", error=str(error))
+            await asyncio.sleep(_RECONNECT_SECONDS)
+
+
+async def _schedule(admission: AdmissionService, listener: Listener) -> None:
+    """Run rounds: at each hint that queue or pool changed, and every two seconds."""
+    async with listener.subscription(QUEUE_CHANNEL) as hint:
+        while True:
+            with _tolerating("the scheduler could not run"):
+                await admission.run_round()
+            await wait_for_hint(hint, _ROUND_SECONDS)
+
+
+async def _report_node(settings: Settings, admission: AdmissionService) -> None:
+    """Say again and again that this node is there, and what it has."""
+    while True:
+        node = await asyncio.to_thread(detect_node)
+        memory_gb = settings.local_memory_gb
+        with _tolerating("this node could not be reported"):
+            await admission.report_node(
+                node.name,
+                "local",
+                settings.local_cpus or node.cpus,
+                int(memory_gb * _BYTES_PER_GB) if memory_gb else int(node.memory_bytes * 0.9),
+                node.gpu_ids,
+                "local-gpu" if node.gpu_ids else "local-cpu",
+            )
+        await asyncio.sleep(_NODE_SECONDS)
+
+
+@contextlib.contextmanager
+def _tolerating(what: str) -> Generator[None]:
+    """Log the platform's own passing faults in place of dying of them."""
+    try:
+        yield
+    except SteelyardError as error:
+        _log.warning(what, error=error.message)
+
+
+if __name__ == "__main__":
+    main()
