@@ -139,22 +139,21 @@ class Round:
     def _serve_guaranteed(self, line: ProjectLine) -> bool:
         """Start or make room for the project's first guaranteed job; return whether there was one."""
         while (top := line.top()) is not None:
-            job, shape = top
+            job, lane = top
+            shape = lane.shape
             self._pool.steps += 1
             if (job.project, shape) in self._blocks:
                 line.put_off()
                 continue
             options = self._options(line.standing, shape)
-            if self._start(job, shape, line, options.guaranteed):
+            if self._start(job, lane, line, options.guaranteed):
                 return True
             if any(self._pool.find(group, shape) for group in options.lent):
                 return False
-            if options.guaranteed and self._make_room(
-                job, shape, line, options.guaranteed, PreemptionRule.RECLAIM
-            ):
-                return True
             if options.guaranteed:
-                self._block(job, shape, line.standing, options)
+                if self._make_room(job, shape, line, options.guaranteed, PreemptionRule.RECLAIM):
+                    return True
+                self._block(job, shape, options)
             line.put_off()
         return False
 
@@ -174,35 +173,56 @@ class Round:
             heapq.heappush(heap, (self._standings.score(line.standing), line.rank(), name))
 
     def _serve_shared(self, line: ProjectLine) -> None:
+        """Serve the project's first job, and drop those behind it that are blocked like others before."""
+        self._serve_next(line)
+        while (top := line.top()) is not None:
+            job, lane = top
+            if (job.project, lane.shape) not in self._blocks or self._may_backfill(lane):
+                return
+            self._pool.steps += 1
+            self._preempt_own(job, lane.shape, line)
+
+    def _serve_next(self, line: ProjectLine) -> None:
         top = line.top()
         if top is None:
             return
-        job, shape = top
+        job, lane = top
+        shape = lane.shape
         self._pool.steps += 1
+        options = self._options(line.standing, shape)
+        if self._start(job, lane, line, list(options)):
+            return
         if (job.project, shape) in self._blocks:
             self._preempt_own(job, shape, line)
             return
-        options = self._options(line.standing, shape)
-        if self._start(job, shape, line, list(options)):
+        if self._make_room(job, shape, line, self._pool.candidates(shape), PreemptionRule.PRIORITY):
             return
-        for rule in (PreemptionRule.PRIORITY, PreemptionRule.FAIR_SHARE):
-            groups = self._pool.candidates(shape) if rule is PreemptionRule.PRIORITY else list(options)
-            if self._make_room(job, shape, line, groups, rule):
-                return
-        self._block(job, shape, line.standing, options)
+        if self._make_room(job, shape, line, list(options), PreemptionRule.FAIR_SHARE):
+            return
+        self._block(job, shape, options)
         line.skip()
 
     def _preempt_own(self, job: QueuedJob, shape: Shape, line: ProjectLine) -> None:
-        """A job like this one is blocked; this one may have another priority."""
+        """Help a job whose like is blocked, if its own priority can; else drop its lane."""
         groups = self._pool.candidates(shape)
         if not self._make_room(job, shape, line, groups, PreemptionRule.PRIORITY):
             line.skip()
 
-    def _start(self, job: QueuedJob, shape: Shape, line: ProjectLine, groups: list[Group]) -> bool:
+    def _may_backfill(self, lane: Lane) -> bool:
+        if not self._pool.keeps_for_a_time:
+            return False
+        return any(
+            self._pool.may_backfill(group, lane.shape, lane.max_runtime_seconds)
+            for group in self._pool.candidates(lane.shape)
+        )
+
+    def _start(self, job: QueuedJob, lane: Lane, line: ProjectLine, groups: list[Group]) -> bool:
         for group in groups:
-            indices = self._pool.find(group, shape)
+            indices = self._pool.find(group, lane.shape)
+            if indices is None and self._pool.may_backfill(group, lane.shape, lane.max_runtime_seconds):
+                indices = self._pool.find_beside(group, lane.shape)
             if indices is not None:
-                self._grant(job, shape, line.standing, group, indices)
+                self._grant(job, lane.shape, line.standing, group, indices)
                 line.take()
                 return True
         return False
@@ -240,7 +260,7 @@ class Round:
         names = tuple(self._pool.nodes[i].name for i in plan.nodes)
         self._nominations.append(Nomination(job.id, names))
 
-    def _block(self, job: QueuedJob, shape: Shape, standing: Standing, options: _Options) -> None:
+    def _block(self, job: QueuedJob, shape: Shape, options: _Options) -> None:
         """Note why jobs of this project and shape wait; keep nodes for the first that lacks capacity."""
         groups = list(options)
         if groups:

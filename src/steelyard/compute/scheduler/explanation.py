@@ -58,14 +58,22 @@ class Explanation:
         self._granted = granted
         self._claims = claims
         self._causes: dict[tuple[str, Shape], Cause] = {}
+        self._by_shape: dict[Shape, Cause] = {}
 
     def waiting(self) -> tuple[Waiting, ...]:
-        """Say of every job that wasn't granted why, in the order in which they are due."""
-        explained: list[Waiting] = []
-        for position, (job, lane) in enumerate(self._in_line(), start=1):
-            cause = self._claim_cause(job) if job.id in self._claims else self._cause(lane)
-            explained.append(Waiting(job.id, cause.code, position, cause.numbers, cause.template))
-        return tuple(explained)
+        """Say of every job that wasn't granted why, in the order in which they are due.
+
+        Those that can never be placed come last: nobody waits behind them.
+        """
+        causes = [
+            (job.id, self._claim_cause(job) if job.id in self._claims else self._cause(lane))
+            for job, lane in self._in_line()
+        ]
+        causes.sort(key=lambda pair: pair[1].code is WaitingCode.UNSCHEDULABLE)
+        return tuple(
+            Waiting(job_id, cause.code, position, cause.numbers, cause.template)
+            for position, (job_id, cause) in enumerate(causes, start=1)
+        )
 
     def _in_line(self) -> list[tuple[QueuedJob, Lane]]:
         """Merge the projects' lines as if each job ahead already held what it asks for."""
@@ -103,7 +111,8 @@ class Explanation:
         key = (lane.project, lane.shape)
         cause = self._causes.get(key)
         if cause is None:
-            cause = self._causes[key] = self._explain(self._standings.of(lane.project), lane.shape)
+            cause = self._explain(self._standings.of(lane.project), lane.shape)
+            self._causes[key] = cause
         return cause
 
     def _claim_cause(self, job: QueuedJob) -> Cause:
@@ -118,9 +127,11 @@ class Explanation:
         kind = self._blocks.get((standing.name, shape), BlockKind.CAPACITY)
         if kind is BlockKind.QUOTA:
             return self._quota(standing, shape)
-        if kind is BlockKind.CAPACITY:
-            return self._capacity(shape)
-        return self._not_offered(shape)
+        cause = self._by_shape.get(shape)
+        if cause is None:
+            cause = self._capacity(shape) if kind is BlockKind.CAPACITY else self._not_offered(shape)
+            self._by_shape[shape] = cause
+        return cause
 
     def _quota(self, standing: Standing, shape: Shape) -> Cause:
         flavor = self._pool.candidates(shape)[0].key.flavor
@@ -286,7 +297,7 @@ class Ahead:
 
     def score(self) -> float:
         """Return the score with all that was added."""
-        share = self._standing.share(self._flavor, self._gpus, self._cpus, self._memory)
+        share = self._standing.share_with(self._flavor, self._gpus, self._cpus, self._memory)
         return self._standings.blend(share, self._standing.recent + self._recent, self._standing.weight)
 
 

@@ -3,7 +3,7 @@
 import heapq
 
 from steelyard.compute.scheduler.priorities import Rank, rank
-from steelyard.compute.scheduler.queue import Lane, QueuedJob, Shape
+from steelyard.compute.scheduler.queue import Lane, QueuedJob
 from steelyard.compute.scheduler.shares import Standing
 from steelyard.compute.scheduler.snapshot import Policy
 
@@ -28,13 +28,13 @@ class ProjectLine:
         self._lanes.append((lane, jobs))
         heapq.heappush(self._heap, self._entry(len(self._lanes) - 1, 0))
 
-    def top(self) -> tuple[QueuedJob, Shape] | None:
+    def top(self) -> tuple[QueuedJob, Lane] | None:
         """Return the first job, unless none is left."""
         if not self._heap:
             return None
         _, index, place = self._heap[0]
         lane, jobs = self._lanes[index]
-        return jobs[place], lane.shape
+        return jobs[place], lane
 
     def rank(self) -> Rank:
         """Return the first job's rank."""

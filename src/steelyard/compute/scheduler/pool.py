@@ -31,16 +31,21 @@ class Group:
     indices: list[int] = field(default_factory=list[int])
     kept_for: str | None = None
     """The job that nodes of this group are kept for."""
+    kept_until_seconds: float | None = None
+    """When it will be able to use them; None: nobody knows."""
 
 
 @dataclass(slots=True)
 class Kept:
-    """Free capacity of a node that waits for a job until `until_seconds` (None: nobody knows)."""
+    """Free capacity of a node that waits for a job."""
 
     cpus: int
     memory_bytes: int
     gpus: int
-    until_seconds: float | None
+
+
+_NOTHING = Kept(0, 0, 0)
+_NEVER = float("inf")
 
 
 class Pool:
@@ -64,7 +69,7 @@ class Pool:
         self.future_cpus = self.free_cpus.copy()
         self.future_memory = self.free_memory.copy()
         self.future_gpus = self.free_gpus.copy()
-        self.kept: dict[int, Kept] = {}
+        self._kept: dict[int, Kept] = {}
         self._given = [0] * len(self.nodes)
         self._prices = {flavor.name: flavor.price_per_gpu_hour for flavor in flavors}
         self.groups: dict[GroupKey, Group] = {}
@@ -73,6 +78,9 @@ class Pool:
         self._group_nodes()
         self._candidates: dict[Shape, list[Group]] = {}
         self._cursors: dict[tuple[Shape, GroupKey], tuple[list[int], int]] = {}
+        self.keeps_for_a_time = False
+        """Whether any group has kept nodes that short jobs may use."""
+        self._unfit_beside: set[tuple[Shape, GroupKey]] = set()
         self._expect_stopping()
 
     def candidates(self, shape: Shape) -> list[Group]:
@@ -125,21 +133,28 @@ class Pool:
         self._cursors[shape, group.key] = (order, start)
         return found
 
+    def may_backfill(self, group: Group, shape: Shape, runtime_seconds: float | None) -> bool:
+        """Whether a job of this limit is over before the kept nodes of `group` are needed."""
+        until = group.kept_until_seconds
+        if until is None or runtime_seconds is None or (shape, group.key) in self._unfit_beside:
+            return False
+        return self.now_seconds + runtime_seconds <= until
+
+    def find_beside(self, group: Group, shape: Shape) -> list[int] | None:
+        """Like `find`, with kept capacity counted as free; only where `may_backfill` says yes."""
+        self.steps += len(group.indices)
+        fitting = [i for i in group.indices if self._fits_beside(i, shape)]
+        if len(fitting) >= shape.nodes:
+            return fitting[: shape.nodes]
+        self._unfit_beside.add((shape, group.key))
+        return None
+
     def fits(self, i: int, shape: Shape) -> bool:
         """Whether one member of the gang fits on node `i` now."""
-        if (
+        return (
             self.free_gpus[i] >= shape.gpus
             and self.free_cpus[i] >= shape.cpus
             and self.free_memory[i] >= shape.memory_bytes
-        ):
-            return True
-        kept = self.kept.get(i)
-        return (
-            kept is not None
-            and self._leaves_in_time(kept, shape)
-            and self.free_gpus[i] + kept.gpus >= shape.gpus
-            and self.free_cpus[i] + kept.cpus >= shape.cpus
-            and self.free_memory[i] + kept.memory_bytes >= shape.memory_bytes
         )
 
     def take(self, i: int, shape: Shape) -> Placement:
@@ -185,12 +200,13 @@ class Pool:
         """
         group.kept_for = job_id
         chosen = self._soonest(group, shape)
-        until = _latest(when for when, _ in chosen)
+        group.kept_until_seconds = _latest(when for when, _ in chosen)
+        self.keeps_for_a_time |= group.kept_until_seconds is not None
         for _, i in chosen:
             cpus = max(0, min(shape.cpus, self.free_cpus[i]))
             memory = max(0, min(shape.memory_bytes, self.free_memory[i]))
             gpus = max(0, min(shape.gpus, self.free_gpus[i]))
-            self.kept[i] = Kept(cpus, memory, gpus, until)
+            self._kept[i] = Kept(cpus, memory, gpus)
             self.free_cpus[i] -= cpus
             self.free_memory[i] -= memory
             self.free_gpus[i] -= gpus
@@ -225,15 +241,17 @@ class Pool:
         fitting.sort(key=lambda i: (self.free_gpus[i], self.free_cpus[i], i))
         return fitting
 
-    def _leaves_in_time(self, kept: Kept, shape: Shape) -> bool:
-        runtime = shape.max_runtime_seconds
-        if kept.until_seconds is None or runtime is None:
-            return False
-        return self.now_seconds + runtime <= kept.until_seconds
+    def _fits_beside(self, i: int, shape: Shape) -> bool:
+        kept = self._kept.get(i, _NOTHING)
+        return (
+            self.free_gpus[i] + kept.gpus >= shape.gpus
+            and self.free_cpus[i] + kept.cpus >= shape.cpus
+            and self.free_memory[i] + kept.memory_bytes >= shape.memory_bytes
+        )
 
     def _borrow_kept(self, i: int, shape: Shape) -> None:
         """Move what a short job needs of kept capacity over to what is free."""
-        kept = self.kept.get(i)
+        kept = self._kept.get(i)
         if kept is None:
             return
         cpus = min(kept.cpus, max(0, shape.cpus - self.free_cpus[i]))
@@ -278,9 +296,6 @@ class Pool:
             when = max(when, end)
         enough = cpus >= shape.cpus and memory >= shape.memory_bytes and gpus >= shape.gpus
         return when if enough else _NEVER
-
-
-_NEVER = float("inf")
 
 
 def is_large_enough(node: Node, shape: Shape) -> bool:

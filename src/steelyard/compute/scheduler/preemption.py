@@ -24,6 +24,9 @@ from steelyard.compute.scheduler.queue import QueuedJob, Shape
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import Allocation, Policy, PreemptionRule
 
+_SEARCHES = 40
+"""How often a round looks for victims in earnest; what is not reached then comes in a later round."""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -45,6 +48,7 @@ class Preemptor:
         self._pool = pool
         self._standings = standings
         self._policy = policy
+        self._searches_left = _SEARCHES
         self._index: dict[str, list[Allocation]] = {}
         for allocation in running:
             if self._may_leave(allocation):
@@ -56,11 +60,14 @@ class Preemptor:
         self, job: QueuedJob, shape: Shape, standing: Standing, groups: Iterable[Group], rule: PreemptionRule
     ) -> Plan | None:
         """Return the plan by `rule` in the first of `groups` in which there is one."""
-        if rule not in self._policy.preemption or not self._index:
+        if rule not in self._policy.preemption or not self._index or self._searches_left == 0:
             return None
         for group in groups:
             if not self._worth_trying(job, shape, standing, group, rule):
                 continue
+            if self._searches_left == 0:
+                return None
+            self._searches_left -= 1
             plan = _Trial(self._pool, self._standings, group, shape, standing, rule).run(
                 self._eligible(job, standing, rule)
             )
@@ -215,7 +222,7 @@ class _Trial:
             return standing.nominal_gpus_free(flavor) < 0
         before = standing.share()
         gpus, cpus, memory = _held(victim)
-        without = standing.share(self._flavor_of(victim), -gpus, -cpus, -memory)
+        without = standing.share_with(self._flavor_of(victim), -gpus, -cpus, -memory)
         return self._mine <= without < before
 
     def _enough(self) -> bool:
@@ -277,8 +284,7 @@ def apply(plan: Plan, pool: Pool, standings: Standings) -> None:
 
 def _share_with(standing: Standing, flavor: str, shape: Shape) -> float:
     n = shape.nodes
-    share = standing.share(flavor, shape.gpus * n, shape.cpus * n, shape.memory_bytes * n)
-    return share if not math.isnan(share) else math.inf
+    return standing.share_with(flavor, shape.gpus * n, shape.cpus * n, shape.memory_bytes * n)
 
 
 def _held(victim: Allocation) -> tuple[int, int, int]:

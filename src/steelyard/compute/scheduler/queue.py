@@ -1,4 +1,4 @@
-"""Queued jobs in lanes: jobs of one project, shape and priority, first come first.
+"""Queued jobs in lanes: jobs of one project, shape, priority and time limit, first come first.
 
 Jobs of one lane differ only in when they came, so a round looks at the head of each lane and never at
 the thousands behind it.
@@ -50,7 +50,7 @@ class QueuedJob:
 
 
 class Shape(NamedTuple):
-    """What a job needs, alike for all jobs of a lane. `spot` already knows of the last retry."""
+    """What a job needs to be placed. `spot` already knows of the last retry."""
 
     nodes: int
     cpus: int
@@ -59,7 +59,6 @@ class Shape(NamedTuple):
     flavors: tuple[str, ...]
     spot: SpotPolicy
     max_price_per_gpu_hour: float | None
-    max_runtime_seconds: float | None
 
 
 class Lane(NamedTuple):
@@ -68,6 +67,7 @@ class Lane(NamedTuple):
     project: str
     shape: Shape
     priority: int
+    max_runtime_seconds: float | None
     claims: bool
     """Whether its jobs have nominated nodes."""
 
@@ -145,6 +145,5 @@ def lane_of(job: QueuedJob) -> Lane:
         job.flavors,
         spot,
         job.max_price_per_gpu_hour,
-        job.max_runtime_seconds,
     )
-    return Lane(job.project, shape, job.priority, bool(job.nominated_nodes))
+    return Lane(job.project, shape, job.priority, job.max_runtime_seconds, bool(job.nominated_nodes))

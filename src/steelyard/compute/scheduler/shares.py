@@ -39,6 +39,7 @@ class Standing:
         "_nominal_cpus",
         "_nominal_memory",
         "_over_gpus",
+        "_share",
         "_totals",
         "cpus",
         "leaving",
@@ -61,6 +62,7 @@ class Standing:
         self.recent = 0.0
         self._totals = totals
         self._over_gpus = 0
+        self._share: float | None = 0.0
         self._nominal_cpus = self._nominal_memory = 0.0
         for quota in project.quotas:
             gpus, cpus, memory = totals.flavors.get(quota.flavor, (0, 0, 0))
@@ -81,6 +83,7 @@ class Standing:
         self._over_gpus += max(0, before + gpus - nominal) - max(0, before - nominal)
         self.cpus += cpus
         self.memory_bytes += memory_bytes
+        self._share = None
 
     def leave(self, flavor: str, gpus: int, cpus: int, memory_bytes: int) -> None:
         """Count capacity that is held as about to be left: limits still see it, shares don't."""
@@ -91,28 +94,32 @@ class Standing:
         """Return the GPUs of `flavor` that nobody else can have now."""
         return self.used.get(flavor, 0) + self.leaving.get(flavor, 0)
 
-    def share(self, flavor: str = "", gpus: int = 0, cpus: int = 0, memory_bytes: int = 0) -> float:
-        """Return the weighted dominant share, with so much more held; 0 within the nominal quota."""
-        over = self._over_gpus
-        if gpus:
-            before, nominal = self.used.get(flavor, 0), self.quota(flavor).nominal
-            over += max(0, before + gpus - nominal) - max(0, before - nominal)
-        totals = self._totals
-        share = max(
-            0.0,
-            over / totals.gpus if totals.gpus else 0.0,
-            (self.cpus + cpus - self._nominal_cpus) / totals.cpus if totals.cpus else 0.0,
-            (self.memory_bytes + memory_bytes - self._nominal_memory) / totals.memory_bytes
-            if totals.memory_bytes
-            else 0.0,
-        )
-        if self.weight > 0:
-            return share / self.weight
-        return math.inf if share > 0 else 0.0
+    def share(self) -> float:
+        """Return the weighted dominant share; 0 within the nominal quota."""
+        if self._share is None:
+            self._share = self._weigh(self._over_gpus, self.cpus, self.memory_bytes)
+        return self._share
+
+    def share_with(self, flavor: str, gpus: int, cpus: int, memory_bytes: int) -> float:
+        """Return what the share would be with so much more held, or with less."""
+        before, nominal = self.used.get(flavor, 0), self.quota(flavor).nominal
+        over = self._over_gpus + max(0, before + gpus - nominal) - max(0, before - nominal)
+        return self._weigh(over, self.cpus + cpus, self.memory_bytes + memory_bytes)
 
     def nominal_gpus_free(self, flavor: str) -> int:
         """Return how much of the nominal quota is not in use."""
         return self.quota(flavor).nominal - self.used.get(flavor, 0)
+
+    def _weigh(self, over_gpus: int, cpus: int, memory_bytes: int) -> float:
+        totals = self._totals
+        share = over_gpus / totals.gpus if totals.gpus else 0.0
+        if totals.cpus:
+            share = max(share, (cpus - self._nominal_cpus) / totals.cpus)
+        if totals.memory_bytes:
+            share = max(share, (memory_bytes - self._nominal_memory) / totals.memory_bytes)
+        if self.weight > 0:
+            return share / self.weight
+        return math.inf if share > 0 else 0.0
 
 
 class Standings:
