@@ -15,7 +15,7 @@ import json
 import os
 import threading
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from steelyard.compute.local.processes import Identity
 
@@ -70,6 +70,10 @@ class Exit(NamedTuple):
     started_at: str
     ended_at: str
     message: str
+    processes: int = 1
+
+
+Record = TypeVar("Record", Identity, Launch, StopRequest, Exit)
 
 
 def write_atomic(path: Path, data: bytes, mode: int = 0o644, *, durable: bool = False) -> None:
@@ -87,7 +91,7 @@ def write_launch(folder: Path, launch: Launch) -> None:
 
 def read_launch(folder: Path) -> Launch:
     """Read the shim's orders; raises OSError or ValueError where there are none."""
-    return Launch(**json.loads((folder / LAUNCH_FILE).read_bytes()))
+    return _known(Launch, json.loads((folder / LAUNCH_FILE).read_bytes()))
 
 
 def claim(folder: Path, identity: Identity) -> bool:
@@ -113,7 +117,7 @@ def read_claim(folder: Path) -> Identity | None:
     found = _read(folder / CLAIM_FILE)
     if found is None:
         return None
-    return Identity(**found) if found else Identity(0, 0, "")
+    return _known(Identity, found) if found else Identity(0, 0, "")
 
 
 def write_payload(folder: Path, identity: Identity) -> None:
@@ -124,7 +128,7 @@ def write_payload(folder: Path, identity: Identity) -> None:
 def read_payload(folder: Path) -> Identity | None:
     """Return the payload's main process, None before it was started."""
     found = _read(folder / PAYLOAD_FILE)
-    return Identity(**found) if found else None
+    return _known(Identity, found) if found else None
 
 
 def write_stop(folder: Path, stop: StopRequest) -> StopRequest:
@@ -141,7 +145,7 @@ def write_stop(folder: Path, stop: StopRequest) -> StopRequest:
 def read_stop(folder: Path) -> StopRequest | None:
     """Return the wish to leave, if there is one."""
     found = _read(folder / STOP_FILE)
-    return StopRequest(**found) if found else None
+    return _known(StopRequest, found) if found else None
 
 
 def write_exit(folder: Path, end: Exit) -> None:
@@ -161,7 +165,7 @@ def write_exit(folder: Path, end: Exit) -> None:
 def read_exit(folder: Path) -> Exit | None:
     """Return the end, None while there is none."""
     found = _read(folder / EXIT_FILE)
-    return Exit(**found) if found else None
+    return _known(Exit, found) if found else None
 
 
 def _merge(old: StopRequest | None, new: StopRequest) -> StopRequest:
@@ -174,6 +178,11 @@ def _merge(old: StopRequest | None, new: StopRequest) -> StopRequest:
 
 def _encode(value: Any) -> bytes:
     return json.dumps(value._asdict()).encode()
+
+
+def _known(kind: type[Record], found: dict[str, Any]) -> Record:
+    """Make a record of what we know of it: attempts outlive upgrades, so a file may say more."""
+    return kind(**{name: found[name] for name in kind._fields if name in found})
 
 
 def _read(path: Path) -> dict[str, Any] | None:
@@ -201,6 +210,9 @@ def _write_beside(path: Path, data: bytes, mode: int, *, durable: bool) -> Path:
         _write_all(descriptor, data)
         if durable:
             os.fsync(descriptor)
+    except OSError:
+        temporary.unlink(missing_ok=True)
+        raise
     finally:
         os.close(descriptor)
     return temporary

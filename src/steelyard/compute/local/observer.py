@@ -79,8 +79,7 @@ def _ended(folder: Path, node: str | None, payload: Identity | None) -> Observat
     end = files.read_exit(folder)
     if end is None:
         return None
-    processes = files.read_launch(folder).processes
-    outcome = conclude(folder, end, files.read_stop(folder), processes)
+    outcome = conclude(folder, end, files.read_stop(folder))
     return Observation(Phase.ENDED, node, payload.pid if payload else None, outcome)
 
 

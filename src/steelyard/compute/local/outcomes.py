@@ -13,13 +13,13 @@ from steelyard.specs.states import Reason
 _SHELL_SIGNAL_BASE = 128
 
 
-def conclude(folder: Path, end: Exit, stop: StopRequest | None, processes: int) -> Outcome:
+def conclude(folder: Path, end: Exit, stop: StopRequest | None) -> Outcome:
     """Return the outcome of an attempt that has ended.
 
     The trainer's `outcome.json` is its last act, so where it is there it is the truth, whatever killed
     the process afterwards.
     """
-    return read_outcome(folder) or _from_exit(end, stop, processes)
+    return read_outcome(folder) or _from_exit(end, stop)
 
 
 def read_outcome(folder: Path) -> Outcome | None:
@@ -37,7 +37,7 @@ def never_started(stop: StopRequest) -> Outcome:
     return _checkpointed(stop, "stopped before it was started; nothing was lost")
 
 
-def _from_exit(end: Exit, stop: StopRequest | None, processes: int) -> Outcome:
+def _from_exit(end: Exit, stop: StopRequest | None) -> Outcome:
     code = _code(end)
     asked = stop is not None and stop.mode == "checkpoint"
     if end.cause == "not_started":
@@ -48,7 +48,7 @@ def _from_exit(end: Exit, stop: StopRequest | None, processes: int) -> Outcome:
         return _out_of_memory(end, code)
     if end.cause in ("stop", "grace"):
         return _failed(Reason.PROCESS_KILLED, code, f"the trainer {_killed_by(end)}")
-    if stop is not None and asked and _left_on_sigterm(code, processes):
+    if stop is not None and asked and _left_on_sigterm(code, end.processes):
         return _checkpointed(stop, "stopped before it could save; goes on from the newest checkpoint")
     return _from_code(code, end)
 

@@ -243,6 +243,7 @@ class Shim:
                 started_at=started_at,
                 ended_at=_now(),
                 message=self._message,
+                processes=self._launch.processes,
             ),
         )
         self._log.close()

@@ -51,3 +51,9 @@ def test_an_end_fits_into_the_room_that_the_claim_took(tmp_path: Path) -> None:
     files.write_exit(tmp_path, end)
     assert files.read_exit(tmp_path) == end
     assert (tmp_path / files.EXIT_FILE).stat().st_size == room
+
+
+def test_a_newer_versions_file_is_understood(tmp_path: Path) -> None:
+    text = '{"pid": 7, "start_ticks": 8, "boot_id": "b", "invented_later": [1]}'
+    (tmp_path / files.CLAIM_FILE).write_text(text)
+    assert files.read_claim(tmp_path) == Identity(7, 8, "b")

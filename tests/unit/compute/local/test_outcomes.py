@@ -47,7 +47,7 @@ def test_ends_become_outcomes(
     reason: Reason,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    outcome = conclude(tmp_path_factory.mktemp("attempt"), given, stop, processes)
+    outcome = conclude(tmp_path_factory.mktemp("attempt"), given._replace(processes=processes), stop)
     assert (outcome.kind, outcome.reason) == (kind, reason)
     assert outcome.message
 
@@ -55,7 +55,7 @@ def test_ends_become_outcomes(
 def test_a_damaged_outcome_is_no_word(tmp_path_factory: pytest.TempPathFactory) -> None:
     folder = tmp_path_factory.mktemp("attempt")
     (folder / "outcome.json").write_text('{"kind": "succ')
-    assert conclude(folder, end(75), None, 1).reason is Reason.TRANSIENT_FAILURE
+    assert conclude(folder, end(75), None).reason is Reason.TRANSIENT_FAILURE
 
 
 def test_a_reason_that_is_not_ours_is_that_of_the_platform() -> None:

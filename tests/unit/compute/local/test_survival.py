@@ -82,7 +82,7 @@ def shim_of(spec: LaunchSpec) -> Identity:
 async def test_a_launcher_killed_at_any_moment_leaves_one_start_at_most(
     executor: LocalExecutor, attempts: Path
 ) -> None:
-    for delay_milliseconds in range(0, 64, 4):
+    for delay_milliseconds in range(0, 60, 5):
         spec = plan_attempt(attempts, "naive")
         launcher = start_launcher(spec)
         assert launcher.stdout is not None
