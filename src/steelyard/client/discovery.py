@@ -90,7 +90,7 @@ def _known_url(home: Path) -> str | None:
 def _clean(api_url: str) -> str:
     try:
         url = httpx.URL(api_url.strip())
-    except httpx.InvalidURL as cause:
+    except (httpx.InvalidURL, ValueError) as cause:
         raise ConnectionFailed(
             f"The platform's address isn't a URL ({cause}); it looks like http://127.0.0.1:8000."
         ) from None

@@ -188,4 +188,4 @@ def _encode_spec(spec: SpecLike) -> bytes:
 
 
 def _json(value: object) -> bytes:
-    return json.dumps(value, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+    return json.dumps(value, allow_nan=False, separators=(",", ":")).encode()

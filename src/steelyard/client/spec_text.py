@@ -25,15 +25,16 @@ def parse_spec_text(text: str, source: str) -> tuple[dict[str, Any], dict[FieldP
         InvalidSpec: not YAML, more than one document, a key twice, a key that isn't text, or no mapping
             at the top. The message begins with `source:line`.
     """
+    lines: dict[FieldPath, int] = {}
     try:
         node = yaml.compose(text, Loader=_SpecLoader)
         if node is None:
             raise InvalidSpec(f"{source}: the file is empty; `steelyard schema` shows what belongs in it.")
-        lines: dict[FieldPath, int] = {}
         _note_lines(node, (), lines, source, frozenset())
-        value = _construct(node)
+        value = _parse_json(text)
+        value = _construct(node) if value is None else value
     except yaml.YAMLError as cause:
-        value, lines = _parse_json(text, source, cause), {}
+        value = _parse_json_alone(text, source, cause)
     if not isinstance(value, dict):
         raise InvalidSpec(f"{source}:1: a job spec is a mapping (`type: fine_tune` ...), not a list or text.")
     return cast("dict[str, Any]", value), lines
@@ -47,14 +48,13 @@ def parse_scalar(text: str) -> Any:
     """
     try:
         node = yaml.compose(text, Loader=_SpecLoader)
+        if node is None:
+            return None
+        _note_lines(node, (), {}, "the value", frozenset())
+        return _construct(node)
     except yaml.YAMLError as cause:
-        raise InvalidSpec(
-            f"the value {text!r} can't be read ({_problem(cause)}); put it in quotes."
-        ) from None
-    if node is None:
-        return None
-    _note_lines(node, (), {}, "the value", frozenset())
-    return _construct(node)
+        problem = _problem(cause)
+        raise InvalidSpec(f"the value {text!r} can't be read ({problem}); put it in quotes.") from None
 
 
 def format_path(path: FieldPath) -> str:
@@ -146,7 +146,17 @@ def _construct(node: yaml.Node) -> Any:
         loader.dispose()
 
 
-def _parse_json(text: str, source: str, yaml_problem: yaml.YAMLError) -> Any:
+def _parse_json(text: str) -> Any:
+    """Read what is JSON as JSON: PyYAML reads its pairs of `\\u` escapes as two halves of a character."""
+    if text.lstrip()[:1] != "{":
+        return None
+    try:
+        return json.loads(text, parse_constant=_no_constant)
+    except ValueError:
+        return None
+
+
+def _parse_json_alone(text: str, source: str, yaml_problem: yaml.YAMLError) -> Any:
     """Read what YAML could not: JSON with tabs, for one. Where that fails too, YAML's complaint counts."""
     if text.lstrip()[:1] != "{":
         _refuse(source, _line_of(yaml_problem), f"not YAML: {_problem(yaml_problem)}")
