@@ -41,6 +41,12 @@ class InvalidSpec(InvalidRequest):
     code = "invalid_spec"
 
 
+class InvalidDataset(InvalidRequest):
+    """Data that can't be ingested. The message names file and line; `details["faults"]` lists more."""
+
+    code = "invalid_dataset"
+
+
 class NotSupported(SteelyardError):
     """The request is right, but this version can't do it yet."""
 

@@ -1,0 +1,137 @@
+"""The way in: files and a spec become a version under a name."""
+
+import errno
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from obstore.store import LocalStore
+
+from steelyard.datasets.build import ENGINE, Built, Watch, build, prepare
+from steelyard.datasets.decontamination import digests_of_sets
+from steelyard.datasets.pool import open_pool
+from steelyard.datasets.sources import find_sources
+from steelyard.datasets.versions import FileVersions, Published
+from steelyard.datasets.work import lock_folder, remove_folder
+from steelyard.kit.canonical import digest_json
+from steelyard.kit.errors import StorageFull
+from steelyard.specs.datasets import DatasetSpec, ParentEntry
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is ingested, and how."""
+
+    inputs: Sequence[str | Path]
+    spec: DatasetSpec
+    store_root: Path
+    """Local folder of the object store."""
+    work_root: Path
+    """Folder of work folders; needs room for twice the input."""
+    workers: int | None = None
+    """Processes; None: one per core."""
+    roots: Sequence[Path] | None = None
+    """Folders that inputs must lie in; None: anywhere."""
+    stdin: BinaryIO | None = None
+    evaluation_sets: Mapping[str, Sequence[str]] | None = None
+    """Texts of evaluation sets, by name, that rows must not overlap with."""
+    parents: Sequence[ParentEntry] = ()
+
+
+def ingest_files(
+    inputs: Sequence[str | Path],
+    name: str,
+    spec: DatasetSpec | None = None,
+    *,
+    store_root: Path,
+    work_root: Path | None = None,
+    workers: int | None = None,
+    evaluation_sets: Mapping[str, Sequence[str]] | None = None,
+    stdin: BinaryIO | None = None,
+    watch: Watch | None = None,
+) -> Published:
+    """Make a version of `name` from files, in a catalogue that is kept as files in the store itself.
+
+    Killed at any moment and called again, it gives the same version once, and reuses finished passes.
+
+    Raises:
+        InvalidDataset: the files can't be read, break the schema or mix shapes, or no row is left.
+        Conflict: the same ingest runs in another process.
+        StorageFull: no room for the work folder or the store.
+    """
+    request = Request(
+        inputs=inputs,
+        spec=spec or DatasetSpec(),
+        store_root=store_root,
+        work_root=work_root or store_root / "work",
+        workers=workers,
+        stdin=stdin,
+        evaluation_sets=evaluation_sets,
+    )
+    built = build_version(request, watch or _ignore)
+    return FileVersions(LocalStore(store_root, mkdir=True)).publish(name, built.manifest)
+
+
+def build_version(request: Request, watch: Watch) -> Built:
+    """Build a version without naming it: all shards are in the store, and nothing refers to them yet.
+
+    Raises:
+        InvalidDataset: the files can't be read, break the schema or mix shapes, or no row is left.
+        Conflict: the same ingest runs in another process.
+        StorageFull: no room for the work folder or the store.
+    """
+    scratch = request.work_root / "incoming"
+    scratch.mkdir(parents=True, exist_ok=True)
+    try:
+        return _build(request, scratch, watch)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        free = shutil.disk_usage(request.work_root).free >> 20
+        raise StorageFull(
+            f"no room on the disk of {request.work_root} ({free} MiB free); an ingest needs about three times"
+            " its input"
+        ) from error
+
+
+def _build(request: Request, scratch: Path, watch: Watch) -> Built:
+    sources = find_sources(request.inputs, scratch=scratch, roots=request.roots, stdin=request.stdin)
+    spool_folder = request.work_root / "spool"
+    found = prepare(sources, request.spec.reading, spool_folder, watch)
+    sets = request.evaluation_sets or {}
+    folder = request.work_root / _work_key(found.digest(), found.names, request, sets)
+    with lock_folder(folder), open_pool(request.workers) as pool:
+        built = build(
+            found,
+            request.spec,
+            folder=folder,
+            store_root=request.store_root,
+            pool=pool,
+            evaluation_sets=sets,
+            parents=request.parents,
+            watch=watch,
+        )
+        for chunk in found.chunks:
+            if chunk.path.is_relative_to(spool_folder):
+                chunk.path.unlink(missing_ok=True)
+        remove_folder(folder)
+    return built
+
+
+def _work_key(digest: str, names: Sequence[str], request: Request, sets: Mapping[str, Sequence[str]]) -> str:
+    """Names are part of it, because parts remember which file a row came from."""
+    key = {
+        "engine": ENGINE,
+        "input": digest,
+        "names": list(names),
+        "spec": request.spec.model_dump(mode="json"),
+        "sets": digests_of_sets(sets),
+        "parents": [parent.model_dump(mode="json") for parent in request.parents],
+    }
+    return digest_json(key).removeprefix("sha256:")
+
+
+def _ignore(note: object) -> None:
+    del note

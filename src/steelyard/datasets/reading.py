@@ -1,0 +1,236 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+"""Rows of a chunk: parsed, held to the one shape, and converted, in batches of bounded size."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from steelyard.datasets.columns import Layout, Row, table_of
+from steelyard.datasets.conversations import RowFault
+from steelyard.datasets.shapes import SHAPES, Shape, detect, layout_of, rename
+from steelyard.datasets.spool import Chunk, too_long
+from steelyard.datasets.strict_json import BadJson, parse_strict
+from steelyard.kit.errors import InvalidDataset
+from steelyard.specs.datasets import ReadingBlock, SourceFormat
+
+MAX_FAULTS = 50
+"""Faults that one chunk keeps; all are counted."""
+_BATCH_ROWS = 4096
+_BATCH_BYTES = 8 << 20
+_PARQUET_ROWS = 512
+
+Numbered = Iterator[tuple[int, Any, int]]
+"""Line, parsed value or `BadJson`, size in bytes."""
+
+
+@dataclass(frozen=True)
+class Fault:
+    """One thing that is wrong, and where."""
+
+    file: int
+    line: int
+    field: str
+    message: str
+
+    def describe(self, names: list[str]) -> str:
+        """Write the fault for a person: file, line, field."""
+        place = f"{names[self.file]}:{self.line}"
+        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+
+
+@dataclass
+class Tally:
+    """What was read of a chunk so far."""
+
+    rows: int = 0
+    faulty: int = 0
+    faults: list[Fault] = field(default_factory=list[Fault])
+    unknown_columns: dict[str, int] = field(default_factory=dict[str, int])
+    bytes: int = 0
+
+    def note(self, fault: Fault) -> None:
+        """Count a faulty row, and keep the first few."""
+        self.faulty += 1
+        if len(self.faults) < MAX_FAULTS:
+            self.faults.append(fault)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What every row must be: agreed on before any worker starts."""
+
+    source_format: SourceFormat
+    layout: Layout
+    column_map: dict[str, str]
+    reading: ReadingBlock
+
+
+def read_tables(chunk: Chunk, name: str, plan: Plan, tally: Tally) -> Iterator[pa.Table]:
+    """Yield tables of canonical rows. Rows with faults are noted in `tally` and left out.
+
+    Raises:
+        InvalidDataset: a row has another shape than the rest, or is longer than the limit.
+    """
+    shape = SHAPES[plan.source_format]
+    rows: list[Row] = []
+    lines: list[int] = []
+    size = 0
+    for line, value, size_bytes in _values(chunk, name, plan.reading):
+        tally.rows += 1
+        tally.bytes += size_bytes
+        try:
+            row = convert(value, plan.layout, shape, plan.column_map)
+        except RowFault as error:
+            tally.note(Fault(chunk.file, line, error.field, error.message))
+            continue
+        except MixedShapes as error:
+            raise InvalidDataset(
+                f"{name}:{line}: the row is {error}, but the rows before are {plan.source_format}"
+                f" ({plan.layout.describe()}); ingest each shape by itself"
+            ) from error
+        rows.append(row)
+        lines.append(line)
+        size += size_bytes
+        if len(rows) >= _BATCH_ROWS or size >= _BATCH_BYTES:
+            yield table_of(plan.layout, rows, [chunk.file] * len(rows), lines)
+            rows, lines, size = [], [], 0
+    if rows:
+        yield table_of(plan.layout, rows, [chunk.file] * len(rows), lines)
+
+
+class MixedShapes(ValueError):
+    """A row of another shape; the message names that shape."""
+
+
+def convert(value: Any, layout: Layout, shape: Shape, column_map: Mapping[str, str]) -> Row:
+    """Turn one parsed value into a canonical row.
+
+    Raises:
+        RowFault: it breaks the schema.
+        MixedShapes: it is right, but of another shape.
+    """
+    if isinstance(value, BadJson):
+        raise RowFault("", str(value))
+    if not isinstance(value, dict):
+        raise RowFault("", "the record is no JSON object")
+    named: Row = value  # pyright: ignore[reportUnknownVariableType] - JSON
+    row = rename(named, column_map)
+    if not shape.fits(row):
+        other = detect(row)
+        if other is not None:
+            raise MixedShapes(other.source)
+        raise RowFault(_missing(shape, row), "is missing")
+    converted = shape.convert(row)
+    found = layout_of(shape, converted)
+    if found != layout:
+        raise MixedShapes(found.describe())
+    return converted
+
+
+def agree(
+    samples: Iterable[tuple[str, int, Any]], wanted: SourceFormat | None, column_map: Mapping[str, str]
+) -> tuple[SourceFormat, Layout]:
+    """Find the one shape of the files from rows of each (name, line, value).
+
+    Raises:
+        InvalidDataset: no shape fits, two files differ, or no sample converts.
+    """
+    found: tuple[SourceFormat, Layout] | None = None
+    where = ""
+    fault = "there are no rows; the files are empty"
+    for name, line, value in samples:
+        if not isinstance(value, dict):
+            fault = (
+                f"{name}:{line}: {value if isinstance(value, BadJson) else 'the record is no JSON object'}"
+            )
+            continue
+        named: Row = value  # pyright: ignore[reportUnknownVariableType] - JSON
+        row = rename(named, column_map)
+        shape = SHAPES[wanted] if wanted else detect(row)
+        if shape is None:
+            fault = _unknown(f"{name}:{line}", row)
+            continue
+        try:
+            layout = layout_of(shape, shape.convert(row))
+        except RowFault as error:
+            fault = f"{name}:{line}: {error.field}: {error.message}"
+            continue
+        if found is None:
+            found, where = (shape.source, layout), f"{name}:{line}"
+        elif found != (shape.source, layout):
+            raise InvalidDataset(
+                f"{name}:{line} is {shape.source} ({layout.describe()}), but {where} is {found[0]}"
+                f" ({found[1].describe()}); ingest each shape by itself"
+            )
+    if found is None:
+        raise InvalidDataset(fault)
+    return found
+
+
+def sample(chunk: Chunk, name: str, reading: ReadingBlock, count: int) -> list[tuple[str, int, Any]]:
+    """Return the first values of a chunk, with the name of the file and their lines."""
+    values = _values(chunk, name, reading)
+    return [(name, line, value) for (line, value, _), _ in zip(values, range(count), strict=False)]
+
+
+def _values(chunk: Chunk, name: str, reading: ReadingBlock) -> Numbered:
+    return _parquet(chunk, name, reading) if chunk.kind == "parquet" else _lines(chunk, name, reading)
+
+
+def _lines(chunk: Chunk, name: str, reading: ReadingBlock) -> Numbered:
+    number = chunk.first_line - 1
+    with chunk.path.open("rb") as file:
+        file.seek(chunk.start)
+        left = chunk.end - chunk.start
+        while left > 0 and (line := file.readline(min(left, reading.max_line_bytes + 32))):
+            left -= len(line)
+            number += 1
+            if chunk.kind == "numbered":
+                head, _, line = line.partition(b"\t")
+                number = int(head)
+            if len(line) > reading.max_line_bytes:
+                raise too_long(name, number, reading)
+            if number == 1:
+                line = line.removeprefix(b"\xef\xbb\xbf")
+            if not line.isspace():
+                yield number, _parse(line), len(line)
+
+
+def _parse(line: bytes) -> Any:
+    try:
+        return parse_strict(line)
+    except BadJson as error:
+        return error
+
+
+def _parquet(chunk: Chunk, name: str, reading: ReadingBlock) -> Numbered:
+    number = chunk.first_line - 1
+    try:
+        file = pq.ParquetFile(chunk.path)
+        groups = list(range(chunk.start, chunk.end))
+        for batch in file.iter_batches(batch_size=_PARQUET_ROWS, row_groups=groups):
+            size = batch.nbytes // max(1, batch.num_rows)
+            if size > reading.max_line_bytes:
+                raise too_long(name, number + 1, reading)
+            for row in batch.to_pylist():
+                number += 1
+                yield number, {key: value for key, value in row.items() if value is not None}, size
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise InvalidDataset(
+            f"{name}: the Parquet file is damaged near row {number + 1} ({str(error)[:200]}); copy it again"
+        ) from error
+
+
+def _missing(shape: Shape, row: Row) -> str:
+    return ", ".join(sorted(shape.needs[0] - row.keys()))
+
+
+def _unknown(place: str, row: Row) -> str:
+    columns = ", ".join(list(row)[:12]) or "none"
+    return (
+        f"{place}: can't tell the shape from the columns ({columns}); give --format and --column-map"
+        " (known shapes: " + ", ".join(SHAPES) + ")"
+    )

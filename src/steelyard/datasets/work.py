@@ -1,0 +1,63 @@
+"""The work folder of one ingest: outputs appear whole or not at all, and outlive a crash.
+
+The folder's name is the digest of what is ingested and how, so a run that comes after a crash finds
+what is finished. A lock keeps two runs of the same ingest apart; the kernel frees it with the process.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from steelyard.kit.errors import Conflict
+
+
+@contextmanager
+def lock_folder(folder: Path) -> Iterator[None]:
+    """Hold the folder for this process.
+
+    Raises:
+        Conflict: another process is at the same ingest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Conflict("the same ingest runs in another process; wait for it, then ask again") from error
+        yield
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write a JSON file that is there whole, and on the disk, or not at all."""
+    part = path.with_name(path.name + ".part")
+    with part.open("w", encoding="utf-8") as file:
+        json.dump(value, file, ensure_ascii=False, allow_nan=False)
+        file.flush()
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def read_json(path: Path) -> Any:
+    """Return the value of a file that `write_json` wrote, or None where there is none."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+
+
+def publish_file(part: Path, path: Path) -> None:
+    """Put a finished file in its place, its bytes on the disk first."""
+    with part.open("rb") as file:
+        os.fsync(file.fileno())
+    os.replace(part, path)
+
+
+def remove_folder(folder: Path) -> None:
+    """Remove the folder and its lock file, if they are there."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.with_name(folder.name + ".lock").unlink(missing_ok=True)
