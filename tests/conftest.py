@@ -1,0 +1,3 @@
+"""What tests of all folders may ask for."""
+
+pytest_plugins = ("tests.databases",)
