@@ -6,15 +6,17 @@ import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.kit.errors import StorageFull
 from steelyard.specs.run import DatasetFiles
 
-Export = Callable[[DatasetVersion, str, Path], int]
+Split = Literal["train", "validation"]
+Export = Callable[[DatasetVersion, Split, Path], int]
 """Writes one split (`train`, `validation`) of a version to a file and returns the number of rows."""
 
-_SPLITS = ("train", "validation")
+_SPLITS: tuple[Split, ...] = ("train", "validation")
 
 
 class DatasetFileService:

@@ -2,6 +2,8 @@
 
 import base64
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
 
 import httpx
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -11,8 +13,9 @@ from steelyard.activities.jobs import JobActivities
 from steelyard.activities.watching import Watcher
 from steelyard.api.services import Services
 from steelyard.compute.local.executor import LocalExecutor
-from steelyard.datasets.export import export_split
-from steelyard.datasets.files import DatasetFileService
+from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.datasets.export import export_jsonl
+from steelyard.datasets.files import DatasetFileService, Export
 from steelyard.governance.identity import AttemptTokens, Authenticator, SessionTokens
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
@@ -33,6 +36,7 @@ from steelyard.registry.mlflow import Mlflow
 from steelyard.registry.queries import ModelQueryService
 from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
 from steelyard.server.settings import Settings
+from steelyard.specs.datasets import VersionManifest
 from steelyard.storage.database import Database
 from steelyard.storage.notifications import Listener
 from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
@@ -133,7 +137,7 @@ def build_worker(settings: Settings) -> WorkerParts:
     watcher = Watcher(
         ground.executor, launching, endings, SupervisionService(database), tracking, settings.stall_seconds
     )
-    files = DatasetFileService(ground.layout.cache / "datasets", export_split)
+    files = DatasetFileService(ground.layout.cache / "datasets", _exporter(ground.layout.objects))
     activities = JobActivities(
         planning=PlanningService(database),
         preparation=PreparationService(database, files, ground.layout.cache / "models"),
@@ -145,6 +149,17 @@ def build_worker(settings: Settings) -> WorkerParts:
         watcher=watcher,
     )
     return WorkerParts(ground, activities, AdmissionService(database))
+
+
+def _exporter(store_root: Path) -> Export:
+    """Return what writes the rows of a version, kept in the store below `store_root`, to a file."""
+
+    def export(version: DatasetVersion, split: Literal["train", "validation"], out: Path) -> int:
+        return export_jsonl(
+            VersionManifest.model_validate(version.manifest), split, out, store_root=store_root
+        )
+
+    return export
 
 
 def _derive(key: bytes, purpose: bytes) -> bytes:
