@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 from transformers import PreTrainedTokenizerBase, PrinterCallback
-from transformers.utils.logging import disable_progress_bar
 
 from steelyard.runtime.context import Context
 from steelyard.runtime.failures import Stopped, bad_config
@@ -21,6 +20,7 @@ from steelyard.specs.states import Reason
 from steelyard.trainers.arguments import build_arguments
 from steelyard.trainers.callbacks import StepEnd
 from steelyard.trainers.model import load_model, load_tokenizer, lora_config, name_base
+from steelyard.trainers.quiet import quieten_libraries
 from steelyard.trainers.rows import read_rows
 from steelyard.trainers.sft_trainer import SteelyardSFTTrainer
 from steelyard.trainers.sharding import require_sharded
@@ -52,7 +52,7 @@ def train(context: Context) -> Outcome:
     """
     orders = _read_orders(context.run)
     torch.set_num_threads(orders.run.threads)
-    disable_progress_bar()
+    quieten_libraries()
     resume_from = context.checkpoint.latest()
     trainer = _prepare(context, orders)
     trainer.train(resume_from_checkpoint=str(resume_from) if resume_from else None)
