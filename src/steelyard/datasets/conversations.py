@@ -179,10 +179,8 @@ def _called_by_text(item: Row, field: str, text_key: str) -> Row:
         called = parse_strict(text_of(item.get(text_key), field))
     except BadJson as error:
         raise RowFault(field, f"a function_call's text must be the call as JSON: {error}") from error
-    calls = [
-        {"type": "function", "function": call}
-        for call in (called if isinstance(called, list) else [called])  # pyright: ignore[reportUnknownVariableType]
-    ]
+    listed: list[Any] = called if isinstance(called, list) else [called]  # pyright: ignore[reportUnknownVariableType]
+    calls: list[Row] = [{"type": "function", "function": call} for call in listed]
     for index, call in enumerate(calls):
         _check_call(call, f"{field}[{index}]")
     return seal_message({"role": "assistant", "content": None, "tool_calls": calls})
@@ -193,5 +191,16 @@ def _either(roles: tuple[str, ...]) -> str:
 
 
 def _name(value: Any) -> str:
-    names = {type(None): "null", dict: "an object", list: "a list", str: "text", bool: "true or false"}
-    return names.get(type(value), "a number")
+    for kind, name in _TYPE_NAMES:
+        if isinstance(value, kind):
+            return name
+    return "a number"
+
+
+_TYPE_NAMES: tuple[tuple[type, str], ...] = (
+    (type(None), "null"),
+    (dict, "an object"),
+    (list, "a list"),
+    (str, "text"),
+    (bool, "true or false"),
+)

@@ -1,4 +1,5 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """First pass: each chunk of the input becomes a part, its rows cleaned, and sorted by their ids.
 
 A row's id is the sha256 of its content after cleaning. Everything that follows orders rows by it, so
@@ -68,7 +69,7 @@ def make_part(task: PartTask) -> Part:
     if (done := read_json(task.folder / f"{task.key}.json")) is not None:
         return _revive(done, task.key, path)
     tally = Tally()
-    stages = row_stages(task.spec, _load(task.evaluation))
+    stages = row_stages(task.spec, task.plan.layout, _load(task.evaluation))
     tallies = [StageTally(stage.name) for stage in stages]
     cleaned = list(_clean(task, stages, tallies, tally))
     part = Part(task.key, path, tally, tallies, 0, 0)
@@ -138,5 +139,6 @@ def _revive(done: dict[str, Any], key: str, path: Path) -> Part:
 
 def revive_tally(stage: dict[str, Any]) -> StageTally:
     """Make a tally again from its JSON form."""
-    examples = [Example(**example) for example in stage["examples"]]
-    return StageTally(**{**stage, "examples": examples})
+    tally = StageTally(**stage)
+    tally.examples = [Example(**example) for example in stage["examples"]]
+    return tally

@@ -4,7 +4,7 @@ import ctypes
 import multiprocessing
 import os
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from typing import TypeVar
@@ -62,7 +62,7 @@ class Pool:
 
 
 @contextmanager
-def open_pool(workers: int | None) -> Iterator[Pool]:
+def open_pool(workers: int | None) -> Generator[Pool]:
     """Open a pool of so many workers; None: one per core that this process may use."""
     pool = Pool(workers or len(os.sched_getaffinity(0)))
     try:

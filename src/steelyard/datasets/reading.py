@@ -1,4 +1,5 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """Rows of a chunk: parsed, held to the one shape, and converted, in batches of bounded size."""
 
 from collections.abc import Iterable, Iterator, Mapping
@@ -154,15 +155,15 @@ def agree(
             fault = _unknown(f"{name}:{line}", row)
             continue
         try:
-            layout = layout_of(shape, shape.convert(row))
+            this = (shape.source, layout_of(shape, shape.convert(row)))
         except RowFault as error:
             fault = f"{name}:{line}: {error.field}: {error.message}"
             continue
         if found is None:
-            found, where = (shape.source, layout), f"{name}:{line}"
-        elif found != (shape.source, layout):
+            found, where = this, f"{name}:{line}"
+        elif found != this:
             raise InvalidDataset(
-                f"{name}:{line} is {shape.source} ({layout.describe()}), but {where} is {found[0]}"
+                f"{name}:{line} is {this[0]} ({this[1].describe()}), but {where} is {found[0]}"
                 f" ({found[1].describe()}); ingest each shape by itself"
             )
     if found is None:

@@ -1,4 +1,5 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """Files from elsewhere: `s3://bucket/prefix` through obstore, `hf://datasets/OWNER/NAME` through the hub.
 
 Only these two schemes exist, so a URI can't be made to reach other hosts; credentials and endpoints come

@@ -56,13 +56,19 @@ def _messages(row: Row) -> Row:
 
 def _sharegpt(row: Row) -> Row:
     turns: Any = row.get("conversations")
-    first: Any = turns[0] if isinstance(turns, list) and turns else None
-    keys = ("role", "content") if isinstance(first, dict) and "role" in first else ("from", "value")
+    keys = ("role", "content") if _has_roles(turns) else ("from", "value")
     messages = conversation_of(turns, "conversations", role_key=keys[0], text_key=keys[1])
     if row.get("system"):
         messages.insert(0, {"role": "system", "content": text_of(row["system"], "system")})
     check_order(messages, "conversations", first=None, last=_ENDS)
     return _with_tools({"messages": messages}, row)
+
+
+def _has_roles(turns: Any) -> bool:
+    if not isinstance(turns, list) or not turns:
+        return False
+    first: Any = turns[0]  # pyright: ignore[reportUnknownVariableType] - JSON
+    return isinstance(first, dict) and "role" in first
 
 
 def _alpaca(row: Row) -> Row:

@@ -1,4 +1,5 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """Last pass: the rows that stay, as Parquet shards, in the store under their own digests."""
 
 import hashlib
@@ -59,7 +60,8 @@ def make_shards(task: ShardTask) -> Shards:
     shards.near_examples = _examples(task.layout, table, dropped, NEAR_REASON)
     shards.leak_examples = _examples(task.layout, table, leaking, LEAK_REASON)
     kept = ~dropped & ~leaking
-    for split, mask in (("train", kept & ~validation), ("validation", kept & validation)):
+    masks: dict[SplitName, NDArray[np.bool_]] = {"train": kept & ~validation, "validation": kept & validation}
+    for split, mask in masks.items():
         _add_split(task, table.filter(pa.array(mask)), split, shards)
     write_json(marker, _freeze(shards))
     return shards

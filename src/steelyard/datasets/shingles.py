@@ -1,4 +1,5 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """Word n-grams as hashes, for many texts at once: what near-duplicates and decontamination compare.
 
 Words are runs of letters and digits in lower case, and single characters of CJK scripts. A text's
@@ -9,6 +10,7 @@ of a library.
 
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import pairwise
 
 import numpy as np
 import polars as pl
@@ -63,7 +65,7 @@ def word_hashes(texts: pl.Series) -> tuple[Hashes, Offsets]:
     bounds = np.unique(np.concatenate([[0], cuts + 1, [len(texts)]]))
     hashes: list[Hashes] = []
     counts: list[Offsets] = []
-    for start, stop in zip(bounds[:-1], bounds[1:], strict=True):
+    for start, stop in pairwise(bounds):
         batch = lowered.slice(int(start), int(stop - start))
         flat = np.frombuffer("\n".join(batch.to_list()).encode(), dtype=np.uint8)
         found, per_text = _hash_batch(flat, sizes[start:stop])

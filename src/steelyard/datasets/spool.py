@@ -216,7 +216,7 @@ def _value(
 
 def _text_blocks(source: Source, reading: ReadingBlock) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    line = 1
+    line = line_before = 1
     try:
         for block in read_plain(source, reading):
             line_before = line

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import obstore
 from obstore.exceptions import AlreadyExistsError, BaseError
-from obstore.exceptions import NotFoundError as ObjectNotFound
 from obstore.store import LocalStore, ObjectStore
 
 from steelyard.kit.canonical import digest_bytes, digest_file
@@ -70,7 +69,7 @@ class BlobStore:
         """Read the object, and return what is wrong with it, or None."""
         try:
             found = self._digest_of(key_of(digest))
-        except ObjectNotFound:
+        except FileNotFoundError:
             return f"object {digest} is missing"
         return None if found == digest else f"object {digest} is damaged: its bytes now have {found}"
 
@@ -79,7 +78,7 @@ class BlobStore:
             with part.open("wb") as file:
                 for block in obstore.get(self._store, key).stream():
                     file.write(bytes(block))
-        except ObjectNotFound as error:
+        except FileNotFoundError as error:
             raise NotFound(f"object {digest} is missing from the store; ingest the data again") from error
 
     def _digest_of(self, key: str) -> str:

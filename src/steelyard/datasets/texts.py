@@ -1,4 +1,5 @@
-# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false, reportUnknownParameterType=false, reportMissingTypeArgument=false
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """The texts inside a table, seen flat, so that one vectorised call works on all of them.
 
 A messages column is a list of structs; its `content` child is one flat string array. Mapping over it
@@ -7,6 +8,7 @@ and putting it back costs no copy of the rest.
 
 import hashlib
 from collections.abc import Callable
+from typing import Any
 
 import polars as pl
 import pyarrow as pa
@@ -77,7 +79,7 @@ def digests_of(keys: pl.Series, salt: str = "") -> pl.Series:
     return pl.Series([_digest(start, key) for key in keys.to_list()], dtype=pl.Binary)
 
 
-def _digest(start: "hashlib._Hash", key: str) -> bytes:
+def _digest(start: Any, key: str) -> bytes:
     state = start.copy()
     state.update(key.encode())
     return state.digest()

@@ -46,7 +46,8 @@ def read_plain(source: Source, reading: ReadingBlock) -> Iterator[bytes]:
         ) from error
     except EOFError as error:
         raise InvalidDataset(
-            f"{source.name}: the {source.compression} stream is cut off after {total} bytes; copy the file again"
+            f"{source.name}: the {source.compression} stream is cut off after {total} bytes; copy the file"
+            " again"
         ) from error
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
-from obstore.exceptions import NotFoundError as ObjectNotFound
 from obstore.store import ObjectStore
 
 from steelyard.kit.canonical import canonical_json
@@ -74,9 +73,8 @@ class FileVersions:
 
     def list(self, name: str) -> "list[Published]":
         """Return all versions of a name, oldest first."""
-        keys: list[str] = []
-        for page in obstore.list(self._store, f"{self._prefix}/{name}"):
-            keys.extend(str(entry["path"]) for entry in page)
+        pages = self._store.list(f"{self._prefix}/{name}")  # pyright: ignore[reportUnknownMemberType]
+        keys = [str(entry["path"]) for page in pages for entry in page]
         numbers = sorted(int(found[1]) for key in keys if (found := _KEY.search(key)))
         return [self.get(name, number) for number in numbers]
 
@@ -88,7 +86,7 @@ class FileVersions:
         """
         try:
             data = bytes(obstore.get(self._store, self._key(name, number)).bytes())
-        except (ObjectNotFound, FileNotFoundError) as error:
+        except FileNotFoundError as error:
             raise NotFound(f"no dataset version {name}@v{number}; see 'steelyard data list'") from error
         return Published(name, number, VersionManifest.model_validate(json.loads(data)), created=False)
 
