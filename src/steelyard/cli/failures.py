@@ -25,7 +25,7 @@ Failure = ClientError | SteelyardError | TyperException
 
 def report(error: Failure, as_json: bool) -> ExitCode:
     """Print an error to stderr and return the code to end with."""
-    if isinstance(error, TyperException) and not error.message:
+    if isinstance(error, TyperException) and not error.format_message():
         return ExitCode.USAGE  # no arguments: the help has been printed
     body = _body_of(error)
     if as_json:

@@ -52,9 +52,13 @@ def write_json_line(value: BaseModel | dict[str, Any]) -> None:
 
 def write_line(text: str) -> None:
     """Print a line to stdout, as it is, at once."""
+    rest = memoryview((text + "\n").encode(sys.stdout.encoding, errors="replace"))
     try:
-        sys.stdout.write(text + "\n")
         sys.stdout.flush()
+        # With PYTHONUNBUFFERED, text streams lose what a short write leaves over.
+        while rest:
+            rest = rest[sys.stdout.buffer.write(rest) :]
+        sys.stdout.buffer.flush()
     except BrokenPipeError:
         leave_broken_pipe()
 

@@ -29,6 +29,9 @@ from steelyard.specs.views import (
 )
 
 _WIDE_COLUMNS = 100
+_GAP = 2
+_LEAST_NAME = 4
+_WHOLE_COLUMNS = frozenset({"ID", "NAME", "STATE", "STEP", "AGE"})
 _STATE_STYLES: dict[JobState, str] = {
     JobState.RUNNING: "cyan",
     JobState.SUCCEEDED: "green",
@@ -61,16 +64,15 @@ def progress_words(progress: Progress, *, running: bool = True) -> str:
 
 def job_table(jobs: Sequence[JobSummary], columns: int) -> Table:
     """Return a list of jobs; the type is shown where there is room."""
-    table = _table("ID", "NAME", *(["TYPE"] if columns >= _WIDE_COLUMNS else []), "STATE", "STEP", "AGE")
-    table.columns[1].no_wrap = True
-    table.columns[1].overflow = "ellipsis"
-    for job in jobs:
-        total = "" if job.progress.total_steps is None else f"/{job.progress.total_steps}"
-        step = f"{job.progress.step}{total}" if job.progress.step or total else ""
-        kind = [job.type] if columns >= _WIDE_COLUMNS else []
-        table.add_row(
-            job.id, printable(job.name), *kind, state_text(job.state), step, format_age(job.created_at)
-        )
+    wide = columns >= _WIDE_COLUMNS
+    rows = [_job_cells(job, wide) for job in jobs]
+    others = [1, 2, 3, 4, *([5] if wide else [])]
+    taken = sum(max((len(row[place]) for row in rows), default=0) + _GAP for place in others)
+    table = _table("ID", "NAME", *(["TYPE"] if wide else []), "STATE", "STEP", "AGE")
+    for row in rows:
+        name, identity, *rest = row
+        name.truncate(max(_LEAST_NAME, columns - taken), overflow="ellipsis")
+        table.add_row(identity, name, *rest)
     return table
 
 
@@ -169,6 +171,14 @@ def plan_summary(plan: PlanView) -> RenderableType:
     return Group(*parts, *(Text(f"- {printable(message)}") for message in plan.messages))
 
 
+def _job_cells(job: JobSummary, wide: bool) -> list[Text]:
+    total = "" if job.progress.total_steps is None else f"/{job.progress.total_steps}"
+    step = f"{job.progress.step}{total}" if job.progress.step or total else ""
+    kind = [Text(job.type)] if wide else []
+    age = Text(format_age(job.created_at))
+    return [Text(printable(job.name)), Text(job.id), *kind, state_text(job.state), Text(step), age]
+
+
 def _facts(job: JobView) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = [
@@ -192,7 +202,7 @@ def _plain_name(metric: str) -> str:
 
 
 def _table(*titles: str) -> Table:
-    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
+    table = Table(box=None, pad_edge=False, padding=(0, _GAP, 0, 0), header_style="bold")
     for title in titles:
-        table.add_column(title, overflow="fold", no_wrap=title == "ID")
+        table.add_column(title, overflow="fold", no_wrap=title in _WHOLE_COLUMNS)
     return table

@@ -1,15 +1,17 @@
 """The platform, as commands reach it."""
 
 from steelyard.client.errors import NotFound
+from steelyard.client.retries import RetryPolicy
 from steelyard.client.sync_client import Client
 from steelyard.specs.views import ErrorBody
 
 LATEST = "@latest"
+RETRY_POLICY = RetryPolicy()
 
 
 def connect(project: str | None = None) -> Client:
     """Return a client of the platform that the environment or the home folder names."""
-    return Client(project=project)
+    return Client(project=project, retry=RETRY_POLICY)
 
 
 def find_job(client: Client, name: str) -> str:
