@@ -10,7 +10,7 @@ from rich.console import Console
 from steelyard.kit.errors import SteelyardError
 from steelyard.server.embedded.doctor import Verdict, examine
 from steelyard.server.embedded.launch import SUPERVISOR, StartFailed, start_platform
-from steelyard.server.embedded.progress import StartProgress, print_status
+from steelyard.server.embedded.progress import WHILE_STARTING, WHILE_STOPPING, Progress, print_status
 from steelyard.server.embedded.shutdown import Stopped, stop_platform
 from steelyard.server.embedded.state import Overall, live_state
 from steelyard.server.embedded.status import PlatformStatus, read_status
@@ -25,9 +25,10 @@ _DEFAULT_TIMEOUT_SECONDS = 120.0
 _MARKS = {Verdict.OK: "[green]ok  [/]", Verdict.WARN: "[yellow]warn[/]", Verdict.FAIL: "[red]fail[/]"}
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
+def main(arguments: list[str] | None = None, supervisor: tuple[str, ...] = SUPERVISOR) -> int:
+    """Run one command; returns the exit code. `supervisor` is the command that `up` starts."""
     options = _parser().parse_args(arguments)
+    options.supervisor = supervisor
     settings = Settings()
     layout = HomeLayout(settings.home.expanduser().absolute())
     console = Console(stderr=options.json)
@@ -47,12 +48,13 @@ def exit_code(state: Overall) -> int:
 def _up(layout: HomeLayout, _settings: Settings, console: Console, options: argparse.Namespace) -> int:
     if options.foreground and not live_state(layout):
         sys.stdout.flush()
-        os.execv(SUPERVISOR[0], [*SUPERVISOR, "--foreground"])  # noqa: S606 - our own interpreter
+        os.execv(options.supervisor[0], [*options.supervisor, "--foreground"])  # noqa: S606 - our own interpreter
     try:
-        with StartProgress(console, f"Starting Steelyard in {layout.root}") as progress:
+        with Progress(console, f"Starting Steelyard in {layout.root}", WHILE_STARTING) as progress:
             started = start_platform(
                 layout,
                 timeout_seconds=options.timeout,
+                supervisor=options.supervisor,
                 on_progress=(lambda _state: None) if options.json else progress.show,
             )
     except KeyboardInterrupt:
@@ -72,7 +74,7 @@ def _up(layout: HomeLayout, _settings: Settings, console: Console, options: argp
 
 def _down(layout: HomeLayout, _settings: Settings, console: Console, options: argparse.Namespace) -> int:
     try:
-        with StartProgress(console, f"Stopping Steelyard in {layout.root}") as progress:
+        with Progress(console, f"Stopping Steelyard in {layout.root}", WHILE_STOPPING) as progress:
             stopped = stop_platform(
                 layout,
                 grace_seconds=options.grace,
@@ -126,6 +128,9 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _print_started(console: Console, status: PlatformStatus, *, already: bool) -> None:
+    if status.state is Overall.DEGRADED:
+        print_status(console, status)
+        return
     words = "was running already" if already else "is ready"
     console.print(f"Steelyard {words}: {status.api_url}", style="bold green", highlight=False)
     late = [each.name for each in status.processes if each.state in ("waiting", "starting")]

@@ -16,7 +16,7 @@ from steelyard.kit.errors import SteelyardError
 from steelyard.server.embedded.folders import MINIMUM_FREE_BYTES, short_socket_folder
 from steelyard.server.embedded.platform import foreign_environment
 from steelyard.server.embedded.ports import API, is_free, name_holder, read_ports
-from steelyard.server.embedded.postgres_place import PostgresPlace, choose_place
+from steelyard.server.embedded.postgres_place import PostgresPlace, abandoned_data, choose_place
 from steelyard.server.embedded.state import live_state, read_state
 from steelyard.server.embedded.survivors import find_survivors
 from steelyard.server.embedded.temporal import find_temporal
@@ -168,6 +168,13 @@ def _user(place: PostgresPlace, layout: HomeLayout) -> Iterator[Finding]:
         yield _ok("user", f"root; PostgreSQL runs as {name}, its data is in {place.base}")
 
 
+def _abandoned(_layout: HomeLayout, _settings: Settings) -> Iterator[Finding]:
+    folders = abandoned_data() if os.geteuid() == 0 else []
+    if folders:
+        names = " ".join(str(folder) for folder in folders)
+        yield _warn("abandoned", f"data of homes that are gone: {names}", f"rm -r {names}")
+
+
 def _temporal(_layout: HomeLayout, settings: Settings) -> Iterator[Finding]:
     if settings.temporal_address:
         yield _ok("temporal", f"an existing cluster is used ({settings.temporal_address})")
@@ -225,6 +232,7 @@ _CHECKS: tuple[Callable[[HomeLayout, Settings], Iterator[Finding]], ...] = (
     _temporal,
     _packages,
     _leftovers,
+    _abandoned,
 )
 
 

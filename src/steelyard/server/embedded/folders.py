@@ -22,7 +22,7 @@ _KEY_BYTES = 32
 
 
 def prepare_home(layout: HomeLayout) -> None:
-    """Make the folders that are missing. Those that exist keep their modes, and so do all parents.
+    """Make the folders that are missing, private. The home itself and all parents keep their modes.
 
     Raises:
         PermissionDenied: the home isn't ours to write.
@@ -31,9 +31,9 @@ def prepare_home(layout: HomeLayout) -> None:
     try:
         _make_home(layout.root)
         for folder in (layout.secrets, layout.logs, layout.run, layout.temporal, layout.objects):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            _make_private(folder)
         for folder in (layout.attempts, layout.cache, layout.mlflow_artifacts):
-            folder.mkdir(mode=0o700, exist_ok=True)
+            _make_private(folder)
     except PermissionError as error:
         raise PermissionDenied(
             f"{error.filename} can't be made by user {os.geteuid()}; set STEELYARD_HOME to a folder of "
@@ -104,6 +104,13 @@ def short_socket_folder(layout: HomeLayout) -> Path:
 def fits_socket(folder: Path, name: str) -> bool:
     """Say whether the path of a socket in `folder` is short enough for the kernel."""
     return len(os.fsencode(folder / name)) <= SOCKET_PATH_LIMIT
+
+
+def _make_private(folder: Path) -> None:
+    folder.mkdir(mode=0o700, exist_ok=True)
+    status = folder.stat()
+    if status.st_mode & 0o077 and status.st_uid == os.geteuid():
+        folder.chmod(0o700)
 
 
 def _make_home(root: Path) -> None:

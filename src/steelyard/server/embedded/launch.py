@@ -65,10 +65,10 @@ def start_platform(
         PermissionDenied, StorageFull: the home can't be used.
     """
     deadline = time.monotonic() + timeout_seconds
-    prepare_home(layout)
     state = _after_stopping(layout)
     if state is not None and state.state is not Overall.STARTING:
         return Started(state, already=True)
+    prepare_home(layout)
     process = None if state else _spawn(layout, supervisor)
     while True:
         state = _current(layout, process)

@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import Any
 
 import uvicorn
+from sqlalchemy import URL, create_engine, make_url, text
 
-from steelyard.kit.home import home_from_environment
 from steelyard.server.embedded.mlflow import SOCKET_VARIABLE
 from steelyard.server.home import (
     MLFLOW_DATABASE,
@@ -26,11 +26,13 @@ from steelyard.server.home import (
     HomeLayout,
     embedded_dsn,
 )
+from steelyard.server.settings import Settings
 
 DSN_VARIABLE = "STEELYARD_MLFLOW_DSN"
 _ARTIFACT_ROUTES = ("/api/2.0/mlflow-artifacts/artifacts", "/ajax-api/2.0/mlflow-artifacts/artifacts")
 # log_batch holds one connection and asks for a second, in each of 40 threads: a pool of 15 locks up.
 _POOL_SIZE = "60"
+_SCHEMA = "mlflow"
 
 Scope = MutableMapping[str, Any]
 Message = MutableMapping[str, Any]
@@ -41,8 +43,12 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 def main() -> None:
     """Serve until SIGTERM."""
-    layout = HomeLayout(home_from_environment())
-    url = _backend_url(layout)
+    settings = Settings()
+    layout = HomeLayout(settings.home)
+    database = backend_url(layout, settings)
+    url = database.render_as_string(hide_password=False)
+    if settings.database_dsn:
+        _make_schema(database)
     os.environ.update(_settings(layout, url))
     _bring_schema_up_to_date(url)
     from mlflow.server.fastapi_app import app
@@ -73,12 +79,21 @@ def strip_artifact_prefix(app: App) -> App:
     return stripped
 
 
-def _backend_url(layout: HomeLayout) -> str:
-    dsn = os.environ.get(DSN_VARIABLE) or embedded_dsn(
-        layout, MLFLOW_ROLE, MLFLOW_DATABASE, layout.mlflow_password
-    )
+def backend_url(layout: HomeLayout, settings: Settings) -> URL:
+    """Return MLflow's database: the one that `STEELYARD_MLFLOW_DSN` names; or else a schema of its own in an
+    existing server's database; or else a database of its own in the embedded server.
+    """
+    if named := os.environ.get(DSN_VARIABLE):
+        return _with_driver(named)
+    if settings.database_dsn:
+        url = _with_driver(settings.database_dsn)
+        return url.update_query_dict({"options": f"-csearch_path={_SCHEMA}"})
+    return _with_driver(embedded_dsn(layout, MLFLOW_ROLE, MLFLOW_DATABASE, layout.mlflow_password))
+
+
+def _with_driver(dsn: str) -> URL:
     # Named in full: SQLAlchemy's choice of driver for a bare `postgresql` depends on its version.
-    return dsn.replace("postgresql://", "postgresql+psycopg2://", 1)
+    return make_url(dsn).set(drivername="postgresql+psycopg2")
 
 
 def _settings(layout: HomeLayout, url: str) -> dict[str, str]:
@@ -100,6 +115,15 @@ def _settings(layout: HomeLayout, url: str) -> dict[str, str]:
         "MLFLOW_DISABLE_TELEMETRY": "true",
         "DO_NOT_TRACK": "true",
     }
+
+
+def _make_schema(database: URL) -> None:
+    engine = create_engine(database)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text(f"CREATE SCHEMA IF NOT EXISTS {_SCHEMA}"))
+    finally:
+        engine.dispose()
 
 
 def _bring_schema_up_to_date(url: str) -> None:

@@ -40,18 +40,21 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
         Conflict: the api's port is taken.
         Unavailable, PermissionDenied: PostgreSQL can't be run here.
     """
+    foreign = foreign_environment()
+    ours = {**os.environ, HOME_VARIABLE: str(layout.root), "PYTHONUNBUFFERED": "1"}
     ports = claim_ports(layout, settings.api_port, settings.workers)
     sockets = socket_folder(layout)
     place = None if settings.database_dsn else choose_place(layout)
+    fork_server = forkserver_spec(layout, sockets / "forkserver.sock", ours)
     addresses = _addresses(settings, ports, sockets, place)
-    foreign = foreign_environment()
-    ours = {**os.environ, HOME_VARIABLE: str(layout.root), "PYTHONUNBUFFERED": "1"}
+    if fork_server.disabled is None:
+        addresses = addresses.model_copy(update={"forkserver_socket": sockets / "forkserver.sock"})
     embedded = place is not None
     processes = [
         migrate_spec(layout, ours, embedded_database=embedded),
         api_spec(layout, addresses.api_port, ours),
         mlflow_spec(layout, addresses.mlflow_socket, ours, embedded_database=embedded),
-        forkserver_spec(layout, sockets / "forkserver.sock", ours),
+        fork_server,
         *(worker_spec(layout, number, ports, ours) for number in range(1, settings.workers + 1)),
     ]
     if not settings.temporal_address:
@@ -72,7 +75,6 @@ def _addresses(
 ) -> PlatformAddresses:
     api_url = f"http://{settings.api_host}:{ports[API]}"
     embedded_temporal = settings.temporal_address is None
-    fork_server = sockets / "forkserver.sock"
     return PlatformAddresses(
         api_url=api_url,
         api_host=settings.api_host,
@@ -85,7 +87,6 @@ def _addresses(
         postgres_socket_dir=place.sockets if place else None,
         mlflow_url=f"{api_url}{MLFLOW_PREFIX}",
         mlflow_socket=sockets / "mlflow.sock",
-        forkserver_socket=fork_server,
         worker_metrics_ports=tuple(ports[worker_metrics(n)] for n in range(1, settings.workers + 1)),
     )
 

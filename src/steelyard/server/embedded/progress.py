@@ -27,12 +27,21 @@ _STYLES = {
 }
 
 
-class StartProgress:
-    """Shows each process as it becomes ready: live on a terminal, a line for each elsewhere."""
+WHILE_STARTING = (ProcessState.WAITING, ProcessState.STARTING)
+WHILE_STOPPING = (ProcessState.RUNNING, ProcessState.DONE, ProcessState.DISABLED, ProcessState.STOPPING)
 
-    def __init__(self, console: Console, title: str) -> None:
+
+class Progress:
+    """Shows each process as it changes: live on a terminal, a line for each elsewhere.
+
+    Args:
+        quiet: states that aren't worth a line.
+    """
+
+    def __init__(self, console: Console, title: str, quiet: tuple[ProcessState, ...]) -> None:
         self._console = console
         self._title = title
+        self._quiet = quiet
         self._began = time.monotonic()
         self._seen: dict[str, ProcessState] = {}
         self._live = Live(console=console, refresh_per_second=10, transient=True)
@@ -69,7 +78,7 @@ class StartProgress:
             if self._seen.get(record.name) is record.state:
                 continue
             self._seen[record.name] = record.state
-            if record.state in (ProcessState.WAITING, ProcessState.STARTING):
+            if record.state in self._quiet:
                 continue
             words = f"{self._elapsed():5.1f} s  {record.name}: {record.state.value}"
             self._console.print(f"{words} ({record.message})" if record.message else words, highlight=False)
@@ -80,7 +89,7 @@ class StartProgress:
 
 def print_status(console: Console, status: PlatformStatus) -> None:
     """Print the status for a person."""
-    console.print(Text("Steelyard is "), _styled(status.state.value), f"in {status.home}", highlight=False)
+    console.print(Text.assemble("Steelyard is ", _styled(status.state.value), f" in {status.home}"))
     for label, url in (
         ("api", status.api_url),
         ("MLflow", status.mlflow_url),

@@ -20,7 +20,7 @@ _POLL_SECONDS = 0.02
 
 
 def find_survivors(layout: HomeLayout, state: PlatformState | None) -> dict[str, list[ProcessIdentity]]:
-    """Return the live processes of a dead supervisor, by name; the main process of each comes first."""
+    """Return the live processes of a dead supervisor, by name."""
     if state is None or is_alive(state.supervisor):
         return {}
     found = {record.name: _members(layout, record) for record in state.processes if record.identity}
@@ -43,17 +43,17 @@ async def stop_survivors(
     """
     wanted = None if phases is None else set(phases)
     survivors = find_survivors(layout, state)
-    records = [r for r in (state.processes if state else ()) if r.name in survivors]
-    chosen = [r for r in records if wanted is None or r.stop_phase in wanted]
-    members = [member for record in chosen for member in survivors[record.name]]
+    records = [record for record in (state.processes if state else ()) if record.name in survivors]
+    chosen = [record for record in records if wanted is None or record.stop_phase in wanted]
+    mains = [record.identity for record in chosen if record.identity]
     for record in chosen:
-        _send(survivors[record.name][:1], signal.Signals(record.stop_signal))
-    if not await _gone(members, grace_seconds):
-        _send(members, signal.SIGKILL)
-        await _gone(members, grace_seconds)
-    # A main process may leave children behind that its end doesn't end.
-    for record in chosen:
-        _send(_members(layout, record), signal.SIGKILL)
+        _send([record.identity] if record.identity else [], signal.Signals(record.stop_signal))
+    if not await _gone(mains, grace_seconds):
+        _send(mains, signal.SIGKILL)
+    # Nobody tells the others of its session anything, once the main process has gone.
+    left = [member for record in chosen for member in _members(layout, record)]
+    _send(left, signal.SIGKILL)
+    await _gone([*mains, *left], grace_seconds)
     return [record.name for record in chosen]
 
 
