@@ -98,20 +98,22 @@ def make_run(
     return path
 
 
-def trainer_environment() -> dict[str, str]:
-    """The environment that a launched trainer gets: one thread, no talk of its parent."""
+def trainer_environment(threads: int = 1) -> dict[str, str]:
+    """The environment that a launched trainer gets: its threads, no talk of its parent."""
     clean = {key: value for key, value in os.environ.items() if not key.startswith("STEELYARD_")}
-    return clean | {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
+    return clean | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "passive"}
 
 
-def start_trainer(run_path: Path, module: str = "steelyard.trainers.sft") -> subprocess.Popen[bytes]:
+def start_trainer(
+    run_path: Path, module: str = "steelyard.trainers.sft", threads: int = 1
+) -> subprocess.Popen[bytes]:
     """Start a trainer as an own process, its log beside `run.json`."""
     with run_path.with_name("log").open("ab") as log:
         return subprocess.Popen(
             [sys.executable, "-m", module, str(run_path)],
             stdout=log,
             stderr=subprocess.STDOUT,
-            env=trainer_environment(),
+            env=trainer_environment(threads),
         )
 
 

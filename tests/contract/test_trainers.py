@@ -11,8 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-
-from run_factory import (
+from tests.run_factory import (
     CHATS,
     PAIRS,
     TEXTS,
@@ -23,6 +22,7 @@ from run_factory import (
     start_trainer,
     trainer_environment,
 )
+
 from steelyard.kit.canonical import digest_file
 from steelyard.runtime.layout import list_checkpoints
 from steelyard.runtime.manifests import verify_manifest
