@@ -16,6 +16,7 @@ from steelyard.jobs.tracking import TrackingService
 from steelyard.specs.states import Reason
 
 _POLL_SECONDS = 2.0
+_FIRST_POLL_SECONDS = 0.1
 _OVER = frozenset({Phase.ENDED, Phase.LOST})
 _log = structlog.get_logger()
 
@@ -74,7 +75,8 @@ class Watcher:
         sight = _Sight(quiet_since=time.monotonic())
         while True:
             activity.heartbeat()
-            observation = await self._executor.wait(attempt_id, folder, _POLL_SECONDS)
+            pause_seconds = _FIRST_POLL_SECONDS if sight.pid is None else _POLL_SECONDS
+            observation = await self._executor.wait(attempt_id, folder, pause_seconds)
             if observation.phase in _OVER:
                 return observation
             if observation.pid is not None and observation.pid != sight.pid:
