@@ -19,6 +19,7 @@ from steelyard.specs.datasets import ReadingBlock, SourceFormat
 
 MAX_FAULTS = 50
 """Faults that one chunk keeps; all are counted."""
+_SHOWN_FAULTS = 20
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 8 << 20
 _PARQUET_ROWS = 512
@@ -141,23 +142,22 @@ def agree(
     """
     found: tuple[SourceFormat, Layout] | None = None
     where = ""
-    fault = "there are no rows; the files are empty"
+    faults: list[str] = []
     for name, line, value in samples:
         if not isinstance(value, dict):
-            fault = (
-                f"{name}:{line}: {value if isinstance(value, BadJson) else 'the record is no JSON object'}"
-            )
+            said = value if isinstance(value, BadJson) else "the record is no JSON object"
+            faults.append(f"{name}:{line}: {said}")
             continue
         named: Row = value  # pyright: ignore[reportUnknownVariableType] - JSON
         row = rename(named, column_map)
         shape = SHAPES[wanted] if wanted else detect(row)
         if shape is None:
-            fault = _unknown(f"{name}:{line}", row)
+            faults.append(_unknown(f"{name}:{line}", row))
             continue
         try:
             this = (shape.source, layout_of(shape, shape.convert(row)))
         except RowFault as error:
-            fault = f"{name}:{line}: {error.field}: {error.message}"
+            faults.append(f"{name}:{line}: {error.field}: {error.message}")
             continue
         if found is None:
             found, where = this, f"{name}:{line}"
@@ -167,7 +167,8 @@ def agree(
                 f" ({found[1].describe()}); ingest each shape by itself"
             )
     if found is None:
-        raise InvalidDataset(fault)
+        shown = "\n".join(faults[:_SHOWN_FAULTS]) or "there are no rows; the files are empty"
+        raise InvalidDataset(shown, faults=faults[:MAX_FAULTS])
     return found
 
 
