@@ -2,17 +2,18 @@
 
 import os
 import select
+import signal
 import time
 from pathlib import Path
 
 from steelyard.compute.executor import StopMode
 from steelyard.compute.local import files
 from steelyard.compute.local.observer import is_live, kill_marked, observe, request_stop
-from steelyard.compute.local.processes import open_pidfd
+from steelyard.compute.local.processes import Identity, is_alive, open_pidfd, send_signal
 from steelyard.specs.states import Reason
 
 _KILL_SECONDS = 10.0
-_POLL_SECONDS = 0.05
+_POLL_SECONDS = 0.01
 
 
 def stop_all(attempts_dir: Path, grace_seconds: float) -> list[str]:
@@ -39,14 +40,16 @@ def sweep_orphans(attempts_dir: Path) -> list[int]:
     """
     dead = {folder.name for folder in _attempts(attempts_dir) if not is_live(folder)}
     dead = {name for name in dead if files.read_claim(attempts_dir / name) is not None}
-    killed: dict[int, None] = {}
+    # A payload that the kernel kills this very moment may show no marker any more.
+    payloads = [files.read_payload(attempts_dir / name) for name in dead]
+    killed: set[Identity] = {each for each in payloads if each and send_signal(each, signal.SIGKILL)}
     deadline = time.monotonic() + _KILL_SECONDS
-    while dead and (found := kill_marked(dead)):
-        killed.update(dict.fromkeys(identity.pid for identity in found))
-        if time.monotonic() > deadline:
+    while dead and time.monotonic() < deadline:
+        killed.update(kill_marked(dead))
+        if not any(is_alive(identity) for identity in killed):
             break
         time.sleep(_POLL_SECONDS)
-    return list(killed)
+    return sorted(identity.pid for identity in killed)
 
 
 def live_attempts(attempts_dir: Path) -> list[str]:

@@ -8,6 +8,7 @@ import resource
 import signal
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -71,6 +72,10 @@ def show(pid: int, name: str) -> bytes:
 
 def processes_of(spec: LaunchSpec) -> list[Identity]:
     return [identity for identity, marker in marked() if marker == spec.run.attempt_id]
+
+
+def is_gone(identity: Identity) -> bool:
+    return not is_alive(identity)
 
 
 def shim_of(spec: LaunchSpec) -> Identity:
@@ -235,8 +240,9 @@ async def test_orphans_of_other_folders_are_left_alone(
     for spec in (orphaned, healthy, elsewhere):
         await launch_ready(executor, spec)
     orphans, others = processes_of(orphaned), processes_of(elsewhere)
-    for spec in (orphaned, elsewhere):
-        send_signal(shim_of(spec), signal.SIGKILL)
+    for shim in (shim_of(orphaned), shim_of(elsewhere)):
+        send_signal(shim, signal.SIGKILL)
+        await until(partial(is_gone, shim), "the shim to be gone")
     killed = await asyncio.to_thread(sweep_orphans, attempts)
     assert set(killed) <= {identity.pid for identity in orphans}
     assert not any(is_alive(identity) for identity in orphans)
