@@ -12,6 +12,7 @@ With `STEELYARD_RUN` naming a `run.json` the script is an attempt of a job. With
 alone: checkpoints go to a local folder, reports go nowhere, SIGTERM still stops it at a step's end.
 """
 
+import math
 import os
 import time
 from collections.abc import Mapping
@@ -20,6 +21,7 @@ from typing import Literal
 
 from steelyard.runtime.channel import Channel, NullChannel
 from steelyard.runtime.checkpoints import Author, Checkpoints, Writer
+from steelyard.runtime.failures import not_finite
 from steelyard.runtime.layout import list_checkpoints
 from steelyard.runtime.link import ApiLink
 from steelyard.runtime.manifests import verify_manifest
@@ -87,7 +89,12 @@ class Context:
         """Tell how far the run is. Cheap enough for every step; only the newest report is sent.
 
         `loss` and `metrics` are also written to `metrics.jsonl` and from there to MLflow.
+
+        Raises:
+            RunFailure: the loss is not a finite number; let it end the script.
         """
+        if loss is not None and not math.isfinite(loss):
+            raise not_finite(step)
         figures = _figures(loss, tokens_per_second, metrics)
         if figures:
             self.log_metrics(step, figures)

@@ -42,6 +42,17 @@ def bad_config(reason: Reason, message: str, *, param: str | None = None) -> Run
     return RunFailure(reason, ExitCode.BAD_CONFIG, message, param=param)
 
 
+def not_finite(step: int) -> RunFailure:
+    """Make the failure of a loss that is NaN or infinite."""
+    return RunFailure(
+        Reason.NAN_LOSS,
+        FAILURE_EXIT,
+        f"The loss or its gradient at step {step} is not a finite number: lower training.learning_rate, add "
+        "training.warmup_steps, lower training.max_grad_norm, or look at the rows of that step.",
+        param="training.learning_rate",
+    )
+
+
 def classify(error: BaseException, job_dir: Path) -> RunFailure:
     """Find the reason of an exception that nobody expected."""
     if isinstance(error, RunFailure):

@@ -85,9 +85,9 @@ class ApiChannel(Channel):
             self._closing = deadline
         self._wake.set()
         self._thread.join(timeout_seconds)
-        if self._thread.is_alive() or self._fenced:
+        if self._thread.is_alive():
             return
-        if outcome is not None and self._failures == 0:
+        if outcome is not None and self._failures == 0 and not self._fenced:
             self._send_result(outcome)
         self._link.close()
 
@@ -111,8 +111,10 @@ class ApiChannel(Channel):
 
     def _run(self) -> None:
         while not self._fenced:
+            # Looked at before sending: what was queued while a pass was under way needs another one.
+            closing = self._closing
             sent = self._send_all()
-            if self._closing is not None and (sent or time.monotonic() >= self._closing):
+            if closing is not None and (sent or time.monotonic() >= closing):
                 return
             self._wake.wait(self._interval_seconds if sent else self._delay_seconds())
             self._wake.clear()
