@@ -80,6 +80,16 @@ def test_the_client_finds_address_and_token_and_nobody_else_reads_secrets(home: 
         assert stat.S_IMODE(secret.stat().st_mode) == 0o600, secret
 
 
+def test_the_command_line_prints_the_token_and_the_status(home: Home) -> None:
+    program = str(Path(sys.executable).with_name("steelyard"))
+    token, status = (
+        subprocess.run([program, *words], env=home.environment, capture_output=True, text=True, check=True)
+        for words in (["token"], ["status", "--json"])
+    )
+    assert token.stdout == admin_token_file(home.root).read_text()
+    assert json.loads(status.stdout)["home"] == str(home.root)
+
+
 def test_no_secret_stands_in_an_argv_a_log_or_a_foreign_environment(home: Home) -> None:
     secrets = [path.read_text().strip() for path in home.layout.secrets.iterdir()]
     shown = [Path(f"/proc/{home.pid(name)}/cmdline").read_text() for name in _CHILDREN]

@@ -28,7 +28,7 @@ SUPERVISOR = (sys.executable, "-m", "steelyard.server.embedded.supervisor")
 _POLL_SECONDS = 0.05
 _STOPPING_SECONDS = 120.0
 _HANDOVER_SECONDS = 10.0
-_FAILURES_TO_GIVE_UP = 4
+_FAILURES_TO_GIVE_UP = 5
 _TAIL_LINES = 15
 
 Progress = Callable[[PlatformState | None], None]

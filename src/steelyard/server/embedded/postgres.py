@@ -91,25 +91,28 @@ def make_cluster(layout: HomeLayout, place: PostgresPlace, environment: dict[str
 
 
 def clear_stray(place: PostgresPlace) -> None:
-    """End a server of this cluster that nobody supervises, and remove a pidfile that names somebody else.
+    """Wait until no process of this cluster runs; end a server of it that nobody supervises.
 
-    Call only as the owner of the home, with no server of one's own running.
+    After a postmaster was killed its processes leave by themselves, but not at once, and until then the
+    cluster can't be started. Call only as the owner of the home, with no server of one's own running.
+
+    Raises:
+        Conflict: they don't leave.
     """
     pidfile = place.data / "postmaster.pid"
-    try:
-        pid = int(pidfile.read_text().split("\n", 1)[0])
-    except (OSError, ValueError):
-        return
-    if not _is_server(pid, place.data):
-        pidfile.unlink(missing_ok=True)
-        return
-    with contextlib.suppress(ProcessLookupError):
-        os.kill(pid, signal.SIGINT)
+    named = _read_pid(pidfile)
     deadline = time.monotonic() + _STRAY_TIMEOUT_SECONDS
-    while _is_server(pid, place.data):
+    if named and named in _processes(place.data):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(named, signal.SIGINT)
+    while running := _processes(place.data):
         if time.monotonic() > deadline:
-            raise Conflict(f"another PostgreSQL (pid {pid}) runs on {place.data}; stop it with `kill {pid}`")
-        time.sleep(0.05)
+            pids = " ".join(str(pid) for pid in running)
+            raise Conflict(f"another PostgreSQL runs on {place.data}; stop it with `kill {pids}`")
+        time.sleep(0.02)
+    # A pid that somebody else has got since would make PostgreSQL believe that it runs already.
+    if named and psutil.pid_exists(named):
+        pidfile.unlink(missing_ok=True)
 
 
 async def make_databases(layout: HomeLayout, sockets: Path) -> None:
@@ -222,9 +225,20 @@ def _hand_over(path: Path, place: PostgresPlace) -> None:
         os.chown(path, place.account.uid, place.account.gid)
 
 
-def _is_server(pid: int, data: Path) -> bool:
+def _read_pid(pidfile: Path) -> int | None:
     try:
-        process = psutil.Process(pid)
-        return process.status() != psutil.STATUS_ZOMBIE and str(data) in process.cmdline()
+        return int(pidfile.read_text().split("\n", 1)[0])
+    except (OSError, ValueError):
+        return None
+
+
+def _processes(data: Path) -> list[int]:
+    """Find the processes of a cluster: all of them have its data as working directory."""
+    return [process.pid for process in psutil.process_iter() if _is_of(process, data)]
+
+
+def _is_of(process: psutil.Process, data: Path) -> bool:
+    try:
+        return process.name() == "postgres" and process.cwd() == os.path.realpath(data)
     except psutil.Error:
         return False

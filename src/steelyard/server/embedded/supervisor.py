@@ -114,7 +114,7 @@ class Supervisor:
         if all(record.state in _SETTLED for record in essential):
             self._was_ready = True
         if self._state not in (Overall.STOPPING, Overall.STOPPED):
-            self._state = _judge(records, self._was_ready)
+            self._state = judge(records, self._was_ready)
         state = PlatformState(
             supervisor=self._identity,
             state=self._state,
@@ -128,6 +128,29 @@ class Supervisor:
             write_state(self._layout, state)
         except OSError as error:
             _log.error("state can't be written", reason=str(error))
+
+
+def judge(records: tuple[ProcessRecord, ...], was_ready: bool) -> Overall:
+    """Say how the platform is, given its processes and whether it was ever ready."""
+    essential = [record for record in records if record.essential]
+    others = [record for record in records if not record.essential]
+    if not was_ready:
+        return Overall.STARTING
+    if any(record.state not in _SETTLED for record in essential):
+        return Overall.DEGRADED
+    # One that is still at its first start (MLflow takes its time) is as it should be.
+    broken = [
+        each for each in others if each.state in _BROKEN or (each.restarts and each.state not in _SETTLED)
+    ]
+    return Overall.DEGRADED if broken else Overall.RUNNING
+
+
+def read_grace(layout: HomeLayout) -> float:
+    """Return how long trainers may take to save, as `steelyard down` asked, or the default."""
+    try:
+        return float(json.loads((layout.run / "stop.json").read_bytes())["grace_seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return DEFAULT_GRACE_SECONDS
 
 
 async def _supervise(layout: HomeLayout, settings: Settings, compose: Composer) -> int:
@@ -163,20 +186,6 @@ def _write_failure(layout: HomeLayout, identity: ProcessIdentity, error: Steelya
         write_state(layout, state)
 
 
-def _judge(records: tuple[ProcessRecord, ...], was_ready: bool) -> Overall:
-    essential = [record for record in records if record.essential]
-    others = [record for record in records if not record.essential]
-    if not was_ready:
-        return Overall.STARTING
-    if any(record.state not in _SETTLED for record in essential):
-        return Overall.DEGRADED
-    # One that is still at its first start (MLflow takes its time) is as it should be.
-    broken = [
-        each for each in others if each.state in _BROKEN or (each.restarts and each.state not in _SETTLED)
-    ]
-    return Overall.DEGRADED if broken else Overall.RUNNING
-
-
 def _marked(spec: ProcessSpec, layout: HomeLayout) -> ProcessSpec:
     name, _, value = mark_of(layout, spec.name).partition("=")
     return replace(spec, environment={**spec.environment, name: value})
@@ -202,14 +211,6 @@ async def _stop_trainers(layout: HomeLayout) -> tuple[str, ...]:
     if asked:
         _log.info("trainers were asked to save and have left", attempts=asked)
     return tuple(asked)
-
-
-def read_grace(layout: HomeLayout) -> float:
-    """Return how long trainers may take to save, as `steelyard down` asked, or the default."""
-    try:
-        return float(json.loads((layout.run / "stop.json").read_bytes())["grace_seconds"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return DEFAULT_GRACE_SECONDS
 
 
 if __name__ == "__main__":
