@@ -6,10 +6,12 @@ from typing import Any, get_type_hints
 import pytest
 
 import steelyard
+from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
+from steelyard.client.datasets import Datasets
 from steelyard.client.jobs import Jobs
 
-PAIRS = [(steelyard.Client, steelyard.AsyncClient), (Jobs, AsyncJobs)]
+PAIRS = [(steelyard.Client, steelyard.AsyncClient), (Jobs, AsyncJobs), (Datasets, AsyncDatasets)]
 _ENTER_AND_LEAVE = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 METHODS = [
     pytest.param(blocking, awaited, name, id=f"{blocking.__name__}.{name}")

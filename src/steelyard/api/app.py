@@ -8,13 +8,25 @@ from fastapi.openapi.utils import get_openapi
 
 from steelyard.api.errors import register_error_handlers
 from steelyard.api.middleware import RequestMiddleware
-from steelyard.api.routes import attempts, commands, health, jobs, mlflow, models, schemas, sessions, streams
+from steelyard.api.routes import (
+    attempts,
+    commands,
+    datasets,
+    health,
+    jobs,
+    mlflow,
+    models,
+    schemas,
+    sessions,
+    streams,
+)
 from steelyard.api.services import Services
+from steelyard.specs.ingests import IngestRequest
 from steelyard.specs.job import SPEC_CLASSES
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-_ROUTERS = (health, schemas, commands, jobs, streams, attempts, models, sessions, mlflow)
+_ROUTERS = (health, schemas, commands, jobs, streams, attempts, datasets, models, sessions, mlflow)
 
 
 def create_app(services: Services, version: str, lifespan: Lifespan | None = None) -> FastAPI:
@@ -40,7 +52,7 @@ def _openapi(app: FastAPI) -> dict[str, object]:
         return app.openapi_schema
     document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     schemas_part = document["components"]["schemas"]
-    for model in SPEC_CLASSES.values():
+    for model in (*SPEC_CLASSES.values(), IngestRequest):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas_part.update(schema.pop("$defs", {}))
         schemas_part[model.__name__] = schema

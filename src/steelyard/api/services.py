@@ -5,6 +5,9 @@ from dataclasses import dataclass, field
 import httpx
 
 from steelyard.compute.executor import Executor
+from steelyard.datasets.files import DatasetFileService
+from steelyard.datasets.service import DatasetService
+from steelyard.datasets.uploads import UploadService
 from steelyard.governance.identity import Authenticator, SessionTokens
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.queries import QueryService
@@ -27,6 +30,9 @@ class Services:
     queries: QueryService
     reports: ReportService
     models: ModelQueryService
+    datasets: DatasetService
+    dataset_files: DatasetFileService
+    uploads: UploadService
     listener: Listener
     executor: Executor
     mlflow: httpx.AsyncClient

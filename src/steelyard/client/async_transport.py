@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import TypeVar
 
 import httpx
@@ -21,6 +22,9 @@ from steelyard.client.errors import ClientError
 from steelyard.client.retries import Retries, RetryPolicy
 
 Answer = TypeVar("Answer")
+
+
+_PIECE_BYTES = 1 << 20
 
 
 class AsyncByteStream:
@@ -73,8 +77,9 @@ class AsyncTransport:
     async def send_once(self, call: Call[Answer]) -> Answer:
         """Send a call a single time."""
         try:
+            content = call.content if call.file is None else _pieces(call.file)
             response = await self._http.request(
-                call.method, call.path, params=call.query, headers=headers_of(call), content=call.content
+                call.method, call.path, params=call.query, headers=headers_of(call), content=content
             )
         except httpx.HTTPError as cause:
             raise read_failure(cause, self.api_url) from cause
@@ -104,3 +109,9 @@ class AsyncTransport:
     async def close(self) -> None:
         """Close all connections."""
         await self._http.aclose()
+
+
+async def _pieces(path: Path) -> AsyncGenerator[bytes]:
+    with await asyncio.to_thread(path.open, "rb") as file:
+        while piece := await asyncio.to_thread(file.read, _PIECE_BYTES):
+            yield piece

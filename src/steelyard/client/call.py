@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import parsedate_to_datetime
+from pathlib import Path
 from typing import Generic, TypeVar
 
 import httpx
@@ -32,6 +33,8 @@ class Call(Generic[Answer]):
     query: tuple[tuple[str, str], ...] = ()
     headers: Mapping[str, str] = field(default_factory=dict[str, str])
     content: bytes | None = None
+    file: Path | None = None
+    """A file that is streamed as the body, in place of `content`."""
     also_accept: frozenset[int] = frozenset()
     """Statuses of 400 or more whose body is an answer all the same."""
 

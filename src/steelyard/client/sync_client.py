@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from steelyard.client import job_calls
+from steelyard.client.datasets import Datasets
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.jobs import Jobs
 from steelyard.client.models import Health
@@ -54,6 +55,7 @@ class Client:
         self._transport = Transport(discover(api_url, token, home), timeout_seconds, retry or RetryPolicy())
         self.project = project_from_environment(project)
         self.jobs = Jobs(self._transport, self.project)
+        self.datasets = Datasets(self._transport, self.project)
 
     @property
     def api_url(self) -> str:

@@ -2,7 +2,7 @@
 
 import time
 from collections.abc import Generator, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import httpx
@@ -72,9 +72,10 @@ class Transport:
     def send_once(self, call: Call[Answer]) -> Answer:
         """Send a call a single time."""
         try:
-            response = self._http.request(
-                call.method, call.path, params=call.query, headers=headers_of(call), content=call.content
-            )
+            with nullcontext(call.content) if call.file is None else call.file.open("rb") as content:
+                response = self._http.request(
+                    call.method, call.path, params=call.query, headers=headers_of(call), content=content
+                )
         except httpx.HTTPError as cause:
             raise read_failure(cause, self.api_url) from cause
         return read_answer(call, response.status_code, response.headers, response.content)

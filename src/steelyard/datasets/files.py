@@ -1,12 +1,14 @@
 """A dataset version as the files that trainers read: JSON Lines, written once, kept by digest."""
 
 import asyncio
+import itertools
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.kit.errors import StorageFull
@@ -45,6 +47,21 @@ class DatasetFileService:
             validation=[str(folder / "validation.jsonl")],
         )
 
+    async def export(self, version: DatasetVersion, split: Split | None) -> Path:
+        """Return a file with all rows of a version, or of one split."""
+        files = await self.materialise(version)
+        if split is not None:
+            return Path((files.train if split == "train" else files.validation)[0])
+        whole = Path(files.train[0]).with_name("all.jsonl")
+        if not whole.is_file():
+            await asyncio.to_thread(_join, [*files.train, *files.validation], whole)
+        return whole
+
+    async def head(self, version: DatasetVersion, split: Split, count: int) -> list[dict[str, Any]]:
+        """Return the first rows of a split."""
+        path = await self.export(version, split)
+        return await asyncio.to_thread(_first_rows, path, count)
+
     def _write(self, version: DatasetVersion, folder: Path) -> None:
         self._cache.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix="export-", dir=self._cache))
@@ -58,3 +75,17 @@ class DatasetFileService:
             if folder.is_dir():
                 return
             raise StorageFull(f"can't write the rows below {self._cache}: {error}; free some room") from error
+
+
+def _join(parts: list[str], out: Path) -> None:
+    with tempfile.NamedTemporaryFile("wb", dir=out.parent, delete=False) as file:
+        for part in parts:
+            with Path(part).open("rb") as source:
+                shutil.copyfileobj(source, file)
+    os.chmod(file.name, 0o644)
+    os.replace(file.name, out)
+
+
+def _first_rows(path: Path, count: int) -> list[dict[str, Any]]:
+    with path.open(encoding="utf-8") as file:
+        return [json.loads(line) for line in itertools.islice(file, count)]

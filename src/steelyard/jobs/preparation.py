@@ -121,7 +121,7 @@ class PreparationService:
             return json.loads(output)
         if process.returncode == _BAD_CONFIG_EXIT:
             error = json.loads(output)["error"]
-            return Prepared(False, error["reason"], error["message"])
+            return Prepared(False, error["code"], error["message"])
         tail = errors.decode(errors="replace")[-500:]
         if "No space left" in tail or _DISK_FULL_REASON in tail:
             raise StorageFull(f"no room for the base model below {self._models_cache}; free some")

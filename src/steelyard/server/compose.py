@@ -9,6 +9,7 @@ import httpx
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
+from steelyard.activities.ingest import IngestActivities
 from steelyard.activities.jobs import JobActivities
 from steelyard.activities.watching import Watcher
 from steelyard.api.services import Services
@@ -16,6 +17,8 @@ from steelyard.compute.local.executor import LocalExecutor
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.datasets.export import export_jsonl
 from steelyard.datasets.files import DatasetFileService, Export
+from steelyard.datasets.service import DatasetService, uploads_folder
+from steelyard.datasets.uploads import UploadService
 from steelyard.governance.identity import AttemptTokens, Authenticator, SessionTokens
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
@@ -60,6 +63,8 @@ class Ground:
     session_tokens: SessionTokens
     mlflow: httpx.AsyncClient
     folders: Folders
+    uploads: UploadService
+    dataset_files: DatasetFileService
 
     async def close(self) -> None:
         """Close connections."""
@@ -76,12 +81,13 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
     layout = HomeLayout(settings.home)
     addresses = read_platform(settings.home)
     dsn = database_dsn(settings.home, settings.database_dsn)
+    database = Database(dsn, pool_size=pool_size, name=f"steelyard-{process}")
     key = base64.b64decode(layout.payload_key.read_text().split(":")[-1])
     return Ground(
         settings=settings,
         layout=layout,
         addresses=addresses,
-        database=Database(dsn, pool_size=pool_size, name=f"steelyard-{process}"),
+        database=database,
         listener=Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL)),
         executor=LocalExecutor(addresses.forkserver_socket),
         attempt_tokens=AttemptTokens(_derive(key, b"attempt-tokens")),
@@ -92,6 +98,8 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
             timeout=_MLFLOW_TIMEOUT,
         ),
         folders=Folders(objects=layout.objects, attempts=layout.attempts),
+        uploads=UploadService(database, uploads_folder(layout.objects)),
+        dataset_files=DatasetFileService(layout.cache / "datasets", _exporter(layout.objects)),
     )
 
 
@@ -108,6 +116,9 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         queries=QueryService(ground.database),
         reports=ReportService(ground.database, settings.lease_seconds),
         models=ModelQueryService(ground.database),
+        datasets=DatasetService(ground.database, ground.uploads),
+        dataset_files=ground.dataset_files,
+        uploads=ground.uploads,
         listener=ground.listener,
         executor=ground.executor,
         mlflow=ground.mlflow,
@@ -121,6 +132,7 @@ class WorkerParts:
 
     ground: Ground
     activities: JobActivities
+    ingest: IngestActivities
     admission: AdmissionService
 
 
@@ -137,10 +149,10 @@ def build_worker(settings: Settings) -> WorkerParts:
     watcher = Watcher(
         ground.executor, launching, endings, SupervisionService(database), tracking, settings.stall_seconds
     )
-    files = DatasetFileService(ground.layout.cache / "datasets", _exporter(ground.layout.objects))
+    layout = ground.layout
     activities = JobActivities(
         planning=PlanningService(database),
-        preparation=PreparationService(database, files, ground.layout.cache / "models"),
+        preparation=PreparationService(database, ground.dataset_files, layout.cache / "models"),
         lifecycle=LifecycleService(database, folders, ground.executor.name),
         endings=endings,
         registration=RegistrationService(database, folders, mlflow, tracking),
@@ -148,7 +160,13 @@ def build_worker(settings: Settings) -> WorkerParts:
         executor=ground.executor,
         watcher=watcher,
     )
-    return WorkerParts(ground, activities, AdmissionService(database))
+    ingest = IngestActivities(
+        DatasetService(database, ground.uploads),
+        layout.objects,
+        layout.root / "work" / "datasets",
+        uploads_folder(layout.objects),
+    )
+    return WorkerParts(ground, activities, ingest, AdmissionService(database))
 
 
 def _exporter(store_root: Path) -> Export:

@@ -19,6 +19,7 @@ from temporalio.common import (
 from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
+from steelyard.datasets.service import INGEST_TOPIC
 from steelyard.jobs.commands import SIGNAL_TOPIC
 from steelyard.jobs.submission import START_TOPIC
 from steelyard.kit.errors import SteelyardError
@@ -26,6 +27,7 @@ from steelyard.storage import outbox
 from steelyard.storage.database import Database
 from steelyard.storage.notifications import Listener, wait_for_hint
 from steelyard.storage.outbox import Effect
+from steelyard.workflows.ingest import IngestWorkflow
 from steelyard.workflows.job import JobWorkflow
 from steelyard.workflows.messages import Command, JobStart
 
@@ -80,6 +82,25 @@ class Dispatcher:
                 await outbox.complete(session, effect.id)
 
     async def _carry_out(self, effect: Effect) -> None:
+        if effect.topic == INGEST_TOPIC:
+            await self._start_ingest(effect.key)
+        else:
+            await self._reach_job(effect)
+
+    async def _start_ingest(self, ingest_id: str) -> None:
+        try:
+            await self._client.start_workflow(
+                IngestWorkflow.run,
+                ingest_id,
+                id=f"ingest/{ingest_id}",
+                task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+            )
+        except WorkflowAlreadyStartedError:
+            _log.info("the ingest is over already", key=ingest_id)
+
+    async def _reach_job(self, effect: Effect) -> None:
         run_number = int(effect.payload["run_number"])
         signal, arguments = _signal(effect)
         try:

@@ -22,6 +22,7 @@ from steelyard.server.settings import Settings
 from steelyard.server.telemetry import set_up_telemetry
 from steelyard.server.temporal import connect
 from steelyard.storage.notifications import Listener, wait_for_hint
+from steelyard.workflows.ingest import IngestWorkflow
 from steelyard.workflows.job import JobWorkflow
 
 _ROUND_SECONDS = 2.0
@@ -69,7 +70,7 @@ async def _work(settings: Settings, parts: WorkerParts) -> None:
     worker = Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[JobWorkflow],
+        workflows=[JobWorkflow, IngestWorkflow],
         activities=[
             activities.prepare_job,
             activities.move_job,
@@ -78,6 +79,8 @@ async def _work(settings: Settings, parts: WorkerParts) -> None:
             activities.stop_attempt,
             activities.register_model,
             activities.close_tracking,
+            parts.ingest.run_ingest,
+            parts.ingest.fail_ingest,
         ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules("steelyard", "pydantic")

@@ -7,8 +7,7 @@ from typing import Any
 from transformers import TrainerCallback, TrainerControl, TrainerState, TrainingArguments
 
 from steelyard.runtime.context import Context
-from steelyard.runtime.failures import FAILURE_EXIT, RunFailure
-from steelyard.specs.states import Reason
+from steelyard.runtime.failures import not_finite
 from steelyard.trainers.sft_trainer import SteelyardSFTTrainer
 
 _NOT_FIGURES = frozenset({"loss", "epoch"})
@@ -35,7 +34,7 @@ class StepEnd(TrainerCallback):
         trainer = self._trainer()
         agreement = self._context.preempt.agree(failed=trainer.unhealthy_step)
         if agreement.failed:
-            raise _not_a_number(state.global_step)
+            raise not_finite(state.global_step)
         finished = state.global_step >= state.max_steps
         due = self._context.checkpoint.due(state.global_step)
         control.should_save = due or agreement.checkpoint or (agreement.stop and not finished)
@@ -95,16 +94,6 @@ class _Speed:
             known = self.tokens_per_second
             self.tokens_per_second = fresh if known is None else 0.8 * known + 0.2 * fresh
         self._last = (tokens, now)
-
-
-def _not_a_number(step: int) -> RunFailure:
-    return RunFailure(
-        Reason.NAN_LOSS,
-        FAILURE_EXIT,
-        f"The loss or its gradient at step {step} is not a finite number: lower training.learning_rate, add "
-        "training.warmup_steps, lower training.max_grad_norm, or look at the rows of that step.",
-        param="training.learning_rate",
-    )
 
 
 def _print_step(state: TrainerState, loss: float, speed: float | None) -> None:

@@ -58,7 +58,7 @@ class JobWorkflow:
             result_type=JobPlan,
             start_to_close_timeout=timeouts.PREPARE,
             heartbeat_timeout=timeouts.HEARTBEAT,
-            retry_policy=timeouts.UNTIL_IT_WORKS,
+            retry_policy=timeouts.PREPARE_TRIES,
         )
         if not self._plan.ready:
             return await self._end(JobState.FAILED, self._plan.reason, self._plan.message)

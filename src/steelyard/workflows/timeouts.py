@@ -27,6 +27,14 @@ UNTIL_IT_WORKS = RetryPolicy(
 )
 """For what must happen: the platform's own faults pass."""
 
+PREPARE_TRIES = RetryPolicy(
+    initial_interval=timedelta(milliseconds=200),
+    maximum_interval=timedelta(seconds=60),
+    maximum_attempts=20,
+    non_retryable_error_types=["NotFound", "InvalidSpec"],
+)
+"""For making a job ready: a quarter of an hour, then the job fails and says why."""
+
 RE_ATTACH = RetryPolicy(
     initial_interval=timedelta(milliseconds=200),
     backoff_coefficient=1.5,
@@ -34,3 +42,14 @@ RE_ATTACH = RetryPolicy(
     non_retryable_error_types=["NotFound"],
 )
 """For watching: each try attaches to the same attempt."""
+
+INGEST = timedelta(hours=24)
+"""Cleaning and deduplicating a large corpus."""
+
+SOME_TRIES = RetryPolicy(
+    initial_interval=timedelta(seconds=1),
+    maximum_interval=timedelta(seconds=60),
+    maximum_attempts=20,
+    non_retryable_error_types=["NotFound"],
+)
+"""For work that goes on where it was: each try reuses what the last one finished."""

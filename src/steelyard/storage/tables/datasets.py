@@ -1,9 +1,9 @@
 """Datasets and their immutable versions."""
 
-from sqlalchemy import ForeignKey, UniqueConstraint
+from sqlalchemy import Boolean, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from steelyard.storage.tables.base import Base, CreatedAt, Json
+from steelyard.storage.tables.base import Base, CreatedAt, Json, TextKey
 
 
 class DatasetRow(Base):
@@ -33,3 +33,37 @@ class DatasetVersionRow(Base):
     manifest: Mapped[Json]
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
+
+
+class UploadRow(Base):
+    """A file that a user sent, before it became part of a version."""
+
+    __tablename__ = "uploads"
+
+    id: Mapped[TextKey]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    filename: Mapped[str]
+    size_bytes: Mapped[int]
+    digest: Mapped[str]
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+
+
+class IngestRow(Base):
+    """One ingest: from uploads and a spec to a version, or to the reason why there is none."""
+
+    __tablename__ = "ingests"
+
+    id: Mapped[TextKey]
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    name: Mapped[str]
+    state: Mapped[str]
+    uploads: Mapped[Json]
+    spec: Mapped[Json]
+    progress: Mapped[Json]
+    error: Mapped[Json]
+    version: Mapped[int | None]
+    created: Mapped[bool | None] = mapped_column(Boolean)
+    created_by: Mapped[str]
+    created_at: Mapped[CreatedAt]
+    updated_at: Mapped[CreatedAt]

@@ -107,6 +107,38 @@ _TABLES = [
     )
     """,
     """
+    CREATE TABLE uploads (
+        id TEXT NOT NULL,
+        project_id TEXT NOT NULL,
+        filename TEXT NOT NULL,
+        size_bytes BIGINT NOT NULL,
+        digest TEXT NOT NULL,
+        created_by TEXT NOT NULL,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+        PRIMARY KEY (id),
+        FOREIGN KEY(project_id) REFERENCES projects (id)
+    )
+    """,
+    """
+    CREATE TABLE ingests (
+        id TEXT NOT NULL,
+        project_id TEXT NOT NULL,
+        name TEXT NOT NULL,
+        state TEXT NOT NULL,
+        uploads JSONB NOT NULL,
+        spec JSONB NOT NULL,
+        progress JSONB NOT NULL,
+        error JSONB NOT NULL,
+        version BIGINT,
+        created BOOLEAN,
+        created_by TEXT NOT NULL,
+        created_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+        updated_at TIMESTAMP WITH TIME ZONE DEFAULT now() NOT NULL,
+        PRIMARY KEY (id),
+        FOREIGN KEY(project_id) REFERENCES projects (id)
+    )
+    """,
+    """
     CREATE TABLE jobs (
         id TEXT NOT NULL,
         project_id TEXT NOT NULL,

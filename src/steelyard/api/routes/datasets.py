@@ -1,0 +1,110 @@
+"""Datasets: upload, ingest, list, show, and rows back out."""
+
+from collections.abc import AsyncIterator
+from typing import Annotated, Literal
+
+from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi.responses import FileResponse
+from pydantic import ValidationError
+
+from steelyard.api.access import CurrentActor, CurrentServices
+from steelyard.api.bodies import read_body
+from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.datasets.service import version_view
+from steelyard.kit.errors import InvalidSpec
+from steelyard.specs.datasets import DatasetVersionView
+from steelyard.specs.ingests import DatasetSummary, IngestRequest, IngestView, RowsView, UploadView
+from steelyard.specs.views import ListView
+
+router = APIRouter(prefix="/v1/projects/{project}", tags=["datasets"], responses=ERROR_RESPONSES)
+
+DatasetName = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
+Split = Literal["train", "validation"]
+
+
+@router.post(
+    "/uploads",
+    status_code=201,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        }
+    },
+)
+async def upload(
+    project: str,
+    request: Request,
+    actor: CurrentActor,
+    services: CurrentServices,
+    filename: Annotated[str, Query(max_length=200)],
+    digest: Annotated[str | None, Header(alias="X-Content-Digest")] = None,
+) -> UploadView:
+    """Send one file, streamed; `X-Content-Digest: sha256:<hex>` has it checked."""
+    pieces: AsyncIterator[bytes] = request.stream()
+    return await services.uploads.receive(actor, project, filename, pieces, digest)
+
+
+@router.post("/datasets/{name}/ingests", status_code=202, openapi_extra={
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/IngestRequest"}}},
+    }
+})  # fmt: skip
+async def request_ingest(
+    project: str, name: DatasetName, request: Request, actor: CurrentActor, services: CurrentServices
+) -> IngestView:
+    """Turn uploads into the next version of a dataset."""
+    try:
+        body = IngestRequest.model_validate_json(await read_body(request))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = ".".join(str(part) for part in first["loc"])
+        raise InvalidSpec(f"{param}: {first['msg']}", param=param or None) from error
+    return await services.datasets.request_ingest(actor, project, name, body)
+
+
+@router.get("/ingests/{ingest}")
+async def get_ingest(project: str, ingest: str, actor: CurrentActor, services: CurrentServices) -> IngestView:
+    """Return an ingest as it is now."""
+    return await services.datasets.get_ingest(actor, project, ingest)
+
+
+@router.get("/datasets")
+async def list_datasets(
+    project: str, actor: CurrentActor, services: CurrentServices
+) -> ListView[DatasetSummary]:
+    """Return a project's datasets by name."""
+    return ListView[DatasetSummary](data=await services.datasets.search(actor, project))
+
+
+@router.get("/datasets/{ref}")
+async def get_version(
+    project: str, ref: str, actor: CurrentActor, services: CurrentServices
+) -> DatasetVersionView:
+    """Return a version: `name@vN`, or the newest of `name`."""
+    return version_view(await services.datasets.resolve(actor, project, ref))
+
+
+@router.get("/datasets/{ref}/rows", response_class=FileResponse)
+async def export_rows(
+    project: str, ref: str, actor: CurrentActor, services: CurrentServices, split: Split | None = None
+) -> FileResponse:
+    """Return all rows of a version, or of one split, as JSON Lines in TRL's columns."""
+    version = await services.datasets.resolve(actor, project, ref)
+    path = await services.dataset_files.export(version, split)
+    return FileResponse(path, media_type="application/jsonl")
+
+
+@router.get("/datasets/{ref}/head")
+async def head(
+    project: str,
+    ref: str,
+    actor: CurrentActor,
+    services: CurrentServices,
+    limit: Annotated[int, Query(ge=1, le=100)] = 5,
+    split: Split = "train",
+) -> RowsView:
+    """Return the first rows of a version."""
+    version = await services.datasets.resolve(actor, project, ref)
+    return RowsView(data=await services.dataset_files.head(version, split, limit))

@@ -1,0 +1,259 @@
+"""`data ingest list show head export`: from raw files to versions, and back."""
+
+import shutil
+import sys
+import tempfile
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.progress import BarColumn, Progress, TextColumn
+from rich.table import Table
+
+from steelyard.cli.options import JsonFlag, ProjectName
+from steelyard.cli.output import Screen, write_json
+from steelyard.cli.session import connect
+from steelyard.kit.errors import InvalidRequest
+from steelyard.specs.datasets import DatasetVersionView
+from steelyard.specs.ingests import IngestView
+
+_SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".csv")
+_PACKED = (".gz", ".zst")
+
+Files = Annotated[
+    list[str], typer.Argument(metavar="FILE...", help="Files, folders, globs, or - for standard input.")
+]
+Name = Annotated[str, typer.Option("--name", help="Name of the dataset.")]
+Ref = Annotated[str, typer.Argument(metavar="NAME[@vN]", help="A version; without @vN, the newest.")]
+Split = Annotated[str | None, typer.Option("--split", help="train or validation; both if left out.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the group."""
+    group = typer.Typer(no_args_is_help=True, help="Datasets: ingest, list, show, head, export.")
+    group.command("ingest")(ingest)
+    group.command("list")(list_datasets)
+    group.command("show")(show)
+    group.command("head")(head)
+    group.command("export")(export)
+    app.add_typer(group, name="data", rich_help_panel="Data")
+
+
+def ingest(
+    files: Files,
+    name: Name,
+    spec_file: Annotated[
+        Path | None, typer.Option("--spec", help="YAML or JSON with stages and their parameters.")
+    ] = None,
+    format_: Annotated[
+        str | None, typer.Option("--format", help="Shape of the rows; detected if left out.")
+    ] = None,
+    column_map: Annotated[
+        list[str] | None,
+        typer.Option("--column-map", metavar="FROM=TO", help="Rename a column first; repeatable."),
+    ] = None,
+    max_bad: Annotated[
+        float | None, typer.Option("--max-bad", help="Fraction of faulty rows that is let pass; default 0.")
+    ] = None,
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Turn files into the next version of a dataset: validated, deduplicated, split, immutable.
+
+    The same bytes with the same settings give the version that is there already.
+    """
+    spec = _spec(spec_file, format_, column_map or [], max_bad)
+    with _readable(files) as paths, connect(project) as client, _Bar(quiet=as_json) as bar:
+        version = client.datasets.ingest(paths, name, spec=spec, on_progress=bar.show)
+    if as_json:
+        write_json(_document(version))
+        return
+    screen = Screen()
+    word = "Made" if version.created else "Nothing new: these are the rows of"
+    screen.print(f"{word} {version.name}@v{version.version} ({version.format}), digest {version.digest}.")
+    screen.print(_stage_table(version))
+    screen.print(f"Train on it with: dataset: {{ref: {version.name}@v{version.version}}}")
+
+
+def list_datasets(project: ProjectName = None, as_json: JsonFlag = False) -> None:
+    """List datasets by name."""
+    with connect(project) as client:
+        found = client.datasets.list()
+    if as_json:
+        write_json(found)
+        return
+    table = Table("NAME", "NEWEST", box=None)
+    for item in found:
+        table.add_row(item.name, f"v{item.latest_version}")
+    Screen().print(table if found else "No datasets yet; `steelyard data ingest FILE --name NAME` makes one.")
+
+
+def show(ref: Ref, project: ProjectName = None, as_json: JsonFlag = False) -> None:
+    """Show a version: digest, counts, and what each stage kept and dropped."""
+    with connect(project) as client:
+        version = client.datasets.show(ref)
+    if as_json:
+        write_json(_document(version))
+        return
+    screen = Screen()
+    screen.print(f"{version.name}@v{version.version}  {version.format}  {version.digest}")
+    screen.print(f"train {version.rows_train} rows, validation {version.rows_validation} rows")
+    screen.print(_stage_table(version))
+
+
+def head(
+    ref: Ref,
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100, help="How many rows.")] = 5,
+    split: Annotated[str, typer.Option("--split", help="train or validation.")] = "train",
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Show the first rows of a version."""
+    with connect(project) as client:
+        rows = client.datasets.head(ref, limit=limit, split=split)
+    if as_json:
+        write_json({"data": rows})
+        return
+    screen = Screen()
+    for row in rows:
+        screen.print(yaml.safe_dump(row, allow_unicode=True, sort_keys=False).rstrip())
+        screen.print("")
+
+
+def export(
+    ref: Ref,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write; it appears when it is whole.")],
+    split: Split = None,
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the rows of a version to a file, as JSON Lines in TRL's columns."""
+    partial = out.with_name(f".{out.name}.partial")
+    count = 0
+    try:
+        with connect(project) as client, partial.open("wb") as file:
+            for piece in client.datasets.rows(ref, split=split):
+                count += piece.count(b"\n")
+                file.write(piece)
+        partial.replace(out)
+    except OSError as error:
+        message = f"can't write {out}: {error.strerror}; name another file"
+        raise InvalidRequest(message, param="--out") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    if as_json:
+        write_json({"path": str(out), "rows": count})
+    else:
+        Screen().print(f"Wrote {count} rows to {out}.")
+
+
+def _document(version: DatasetVersionView) -> dict[str, Any]:
+    return version.model_dump(mode="json")
+
+
+def _stage_table(version: DatasetVersionView) -> Table:
+    table = Table("STAGE", "IN", "KEPT", "DROPPED", "WHY", box=None)
+    for stage in version.stages:
+        why = ", ".join(f"{reason} {count}" for reason, count in stage.reasons.items())
+        table.add_row(stage.name, str(stage.rows_in), str(stage.rows_kept), str(stage.rows_dropped), why)
+    return table
+
+
+def _spec(
+    spec_file: Path | None, format_: str | None, column_map: list[str], max_bad: float | None
+) -> dict[str, Any]:
+    spec: dict[str, Any] = _read_spec(spec_file) if spec_file else {}
+    if format_ is not None:
+        spec["format"] = format_
+    for pair in column_map:
+        source, found, target = pair.partition("=")
+        if not found:
+            raise InvalidRequest(f"--column-map {pair!r} has no '='; write FROM=TO", param="--column-map")
+        spec.setdefault("column_map", {})[source] = target
+    if max_bad is not None:
+        spec.setdefault("reading", {})["max_bad"] = max_bad
+    return spec
+
+
+def _read_spec(path: Path) -> dict[str, Any]:
+    try:
+        value = yaml.safe_load(path.read_text())
+    except OSError as error:
+        raise InvalidRequest(f"{path} can't be read: {error.strerror}", param="--spec") from error
+    except yaml.YAMLError as error:
+        raise InvalidRequest(f"{path} is not YAML: {error}", param="--spec") from error
+    if not isinstance(value, dict):
+        raise InvalidRequest(f"{path} must hold the fields of a dataset spec", param="--spec")
+    return value  # pyright: ignore[reportUnknownVariableType]
+
+
+@contextmanager
+def _readable(names: list[str]) -> Generator[list[Path]]:
+    """Yield the files that are meant, in order; standard input becomes one."""
+    with tempfile.TemporaryDirectory() as scratch:
+        paths: list[Path] = []
+        for name in names:
+            if name == "-":
+                target = Path(scratch) / "stdin.jsonl"
+                with target.open("wb") as file:
+                    shutil.copyfileobj(sys.stdin.buffer, file)
+                paths.append(target)
+            else:
+                paths += _expand(name)
+        yield paths
+
+
+def _expand(name: str) -> list[Path]:
+    if name.startswith(("hf://", "s3://")):
+        raise InvalidRequest(f"{name}: hubs and buckets can't be read by this version; download it first")
+    path = Path(name).expanduser()
+    if path.is_file():
+        return [path]
+    pattern = [item for item in sorted(path.parent.glob(path.name)) if item.is_file()]
+    if path.is_dir():
+        pattern = [item for item in sorted(path.rglob("*")) if item.is_file() and _is_data(item)]
+    if not pattern:
+        raise InvalidRequest(f"no file at {name}; name a file, a folder of data files, or a glob")
+    return pattern
+
+
+def _is_data(path: Path) -> bool:
+    name = path.name.lower()
+    for packed in _PACKED:
+        name = name.removesuffix(packed)
+    return name.endswith(_SUFFIXES)
+
+
+class _Bar:
+    """The progress of an ingest, on a terminal."""
+
+    def __init__(self, *, quiet: bool) -> None:
+        screen = Screen(stderr=True)
+        self._progress = Progress(
+            TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"),
+            console=screen, transient=True, disable=quiet or not screen.is_terminal,
+        )  # fmt: skip
+        self._task = self._progress.add_task("uploading", total=None, note="")
+
+    def show(self, view: IngestView) -> None:
+        """Take the newest state."""
+        if view.progress is None:
+            self._progress.update(self._task, description=view.state)
+            return
+        self._progress.update(
+            self._task,
+            description=view.progress.stage,
+            total=view.progress.total,
+            completed=view.progress.done,
+            note=f"{view.progress.rows} rows" if view.progress.rows else "",
+        )
+
+    def __enter__(self) -> "_Bar":
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()

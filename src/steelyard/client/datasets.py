@@ -1,0 +1,74 @@
+"""`client.datasets`, blocking."""
+
+import builtins
+import os
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from steelyard.client import dataset_calls
+from steelyard.client.dataset_calls import refusal
+from steelyard.client.transport import Transport
+from steelyard.specs.datasets import DatasetVersionView
+from steelyard.specs.ingests import DatasetSummary, IngestView, UploadView
+
+_LOOK_SECONDS = 0.3
+
+
+class Datasets:
+    """The datasets of one project."""
+
+    def __init__(self, transport: Transport, project: str) -> None:
+        self._transport = transport
+        self._project = project
+
+    def upload(self, path: str | os.PathLike[str]) -> UploadView:
+        """Send a file. Sent again after a broken connection, it makes another upload and no harm."""
+        return self._transport.send(dataset_calls.upload(self._project, Path(path)))
+
+    def ingest(
+        self,
+        files: Sequence[str | os.PathLike[str]],
+        name: str,
+        *,
+        spec: Mapping[str, Any] | None = None,
+        on_progress: Callable[[IngestView], object] | None = None,
+    ) -> DatasetVersionView:
+        """Upload files and turn them into the next version of `name`; wait until it is there.
+
+        The same bytes with the same spec give the version that is there already (`created` is False).
+
+        Args:
+            spec: fields of a `DatasetSpec`; unset ones have their defaults.
+
+        Raises:
+            UnprocessableEntity: the data has a fault; the message names file and line.
+        """
+        uploads = [(self.upload(path)).id for path in files]
+        call = dataset_calls.request_ingest(self._project, name, uploads, spec)
+        view = self._transport.send(call)
+        while view.state not in ("succeeded", "failed"):
+            if on_progress:
+                on_progress(view)
+            self._transport.sleep(_LOOK_SECONDS)
+            view = self._transport.send(dataset_calls.get_ingest(self._project, view.id))
+        if view.version is None:
+            raise refusal(view)
+        return view.version
+
+    def list(self) -> builtins.list[DatasetSummary]:
+        """Return the project's datasets by name."""
+        return (self._transport.send(dataset_calls.list_datasets(self._project))).data
+
+    def show(self, ref: str) -> DatasetVersionView:
+        """Return the version that `name@vN`, or a bare `name`, stands for."""
+        return self._transport.send(dataset_calls.show(self._project, ref))
+
+    def head(self, ref: str, *, limit: int = 5, split: str = "train") -> builtins.list[dict[str, Any]]:
+        """Return the first rows of a version, in TRL's columns."""
+        return (self._transport.send(dataset_calls.head(self._project, ref, limit, split))).data
+
+    def rows(self, ref: str, *, split: str | None = None) -> Iterator[bytes]:
+        """Give all rows of a version, or of one split, as pieces of JSON Lines text."""
+        with self._transport.stream(dataset_calls.rows(self._project, ref, split)) as stream:
+            yield from stream.chunks()

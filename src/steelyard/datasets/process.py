@@ -1,0 +1,61 @@
+"""`python -m steelyard.datasets.process ORDER.json`: one ingest, in a process that may use all cores and die.
+
+Standard output carries JSON lines: `{"progress": {...}}` again and again, then one
+`{"manifest": {...}}` or `{"error": {"code", "message", "param", "details"}}`. Killed and called again with
+the same order, it reuses what was finished.
+"""
+
+import dataclasses
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from steelyard.datasets.build import ProgressNote
+from steelyard.datasets.ingest import Request, build_version
+from steelyard.kit.errors import SteelyardError
+from steelyard.specs.datasets import DatasetSpec
+
+_BAD_INPUT_EXIT = 64
+
+
+def main(order_file: Path) -> int:
+    """Carry out an order: `{"inputs", "spec", "store_root", "work_root", "roots"}`."""
+    order: dict[str, Any] = json.loads(order_file.read_text())
+    request = Request(
+        inputs=order["inputs"],
+        spec=DatasetSpec.model_validate_json(json.dumps(order["spec"])),
+        store_root=Path(order["store_root"]),
+        work_root=Path(order["work_root"]),
+        roots=[Path(root) for root in order["roots"]],
+    )
+    try:
+        built = build_version(request, _tell)
+    except SteelyardError as error:
+        _write(
+            {
+                "error": {
+                    "code": error.code,
+                    "message": error.message,
+                    "param": error.param,
+                    "details": error.details,
+                    "retryable": error.retryable or error.http_status >= 500,
+                }
+            }
+        )
+        return _BAD_INPUT_EXIT
+    _write({"manifest": built.manifest.model_dump(mode="json")})
+    return 0
+
+
+def _tell(note: ProgressNote) -> None:
+    _write({"progress": dataclasses.asdict(note)})
+
+
+def _write(line: dict[str, Any]) -> None:
+    sys.stdout.write(json.dumps(line) + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(Path(sys.argv[1])))
