@@ -43,12 +43,30 @@ def wait_for(
 ) -> None:
     """Watch jobs until all have ended, print how, and end the command with the code that says so.
 
+    As `watch_to_end`, and then prints.
+
     With `as_json`, one document at the end: the job, or `{"data": [...]}` for more than one. An outage of
     the platform is waited through.
 
     Raises:
         WaitTimedOut: not all have ended in time.
         typer.Exit: a job failed or was cancelled, or Ctrl-C.
+    """
+    ended = watch_to_end(client, ids, timeout_seconds=timeout_seconds, as_json=as_json)
+    _show_ends(ended, as_json)
+    code = exit_code_of_states([view.state for view in ended])
+    if code is not ExitCode.OK:
+        raise typer.Exit(code)
+
+
+def watch_to_end(
+    client: Client, ids: Sequence[str], *, timeout_seconds: float | None = None, as_json: bool = False
+) -> list[JobView]:
+    """Show jobs until all have ended, and return them in the order of `ids`.
+
+    Raises:
+        WaitTimedOut: not all have ended in time.
+        typer.Exit: Ctrl-C; what to do to come back was said.
     """
     views: dict[str, JobView] = {}
     watch = client.jobs.watch(
@@ -64,11 +82,7 @@ def wait_for(
                 display.show(view)
     except KeyboardInterrupt:
         _detach(ids)
-    ended = [views[job] for job in dict.fromkeys(ids)]
-    _show_ends(ended, as_json)
-    code = exit_code_of_states([view.state for view in ended])
-    if code is not ExitCode.OK:
-        raise typer.Exit(code)
+    return [views[job] for job in dict.fromkeys(ids)]
 
 
 def _detach(ids: Sequence[str]) -> None:

@@ -73,6 +73,10 @@ class AsyncClient:
         found = (await self._transport.send(job_calls.schemas())).data
         return {schema.type: schema.json_schema for schema in found}
 
+    async def session_link(self, to: str = "/mlflow/") -> str:
+        """Return a link that signs a browser in for a day; the link itself is good for minutes."""
+        return (await self._transport.send(job_calls.session_link(to))).url
+
     async def close(self) -> None:
         """Close all connections."""
         await self._transport.close()

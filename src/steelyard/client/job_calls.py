@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 from urllib.parse import quote
 
 from steelyard.client.call import Call
-from steelyard.client.models import CancelResults, Health, JobSchemas
+from steelyard.client.models import CancelResults, Health, JobSchemas, SessionLink
 from steelyard.client.spec_file import load_spec_file
 from steelyard.kit.ids import new_id
 from steelyard.kit.paging import Page
@@ -36,6 +36,11 @@ def health() -> Call[Health]:
 def schemas() -> Call[JobSchemas]:
     """Ask for the JSON Schemas of the job types."""
     return Call("GET", "/v1/schemas", JobSchemas.model_validate_json)
+
+
+def session_link(to: str) -> Call[SessionLink]:
+    """Ask for a link that signs a browser in."""
+    return Call("POST", "/v1/sessions", SessionLink.model_validate_json, query=(("to", to),))
 
 
 def submit(project: str, spec: SpecLike, idempotency_key: str | None) -> Call[JobView]:

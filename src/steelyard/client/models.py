@@ -44,3 +44,10 @@ class JobSchemas(Message):
     """The JSON Schemas of all job types."""
 
     data: list[JobSchema]
+
+
+class SessionLink(Message):
+    """Where a browser signs in."""
+
+    url: str
+    expires_in_seconds: int

@@ -71,6 +71,10 @@ class Client:
         found = self._transport.send(job_calls.schemas()).data
         return {schema.type: schema.json_schema for schema in found}
 
+    def session_link(self, to: str = "/mlflow/") -> str:
+        """Return a link that signs a browser in for a day; the link itself is good for minutes."""
+        return self._transport.send(job_calls.session_link(to)).url
+
     def close(self) -> None:
         """Close all connections."""
         self._transport.close()

@@ -8,21 +8,14 @@ from fastapi.responses import RedirectResponse, Response
 
 from steelyard.api.access import CurrentActor, CurrentServices, request_id_of
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.client.models import SessionLink
 from steelyard.kit.errors import InvalidRequest, PermissionDenied
-from steelyard.specs.base import Message
 
 router = APIRouter(tags=["sessions"], responses=ERROR_RESPONSES)
 
 COOKIE = "steelyard_session"
 _LINK_SECONDS = 15 * 60
 _COOKIE_SECONDS = 24 * 3600
-
-
-class SessionLink(Message):
-    """Where a browser signs in."""
-
-    url: str
-    expires_in_seconds: int
 
 
 @router.post("/v1/sessions")
