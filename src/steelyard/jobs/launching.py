@@ -50,12 +50,13 @@ class LaunchService:
         spec = _spec_of(job)
         resources = _resources(allocations, spec)
         distributed = spec.distributed if isinstance(spec, FineTuneSpec) else None
+        ranks = distributed.processes_per_node if distributed and attempt.stage == "train" else 1
         return LaunchSpec(
-            run=self._run_config(job, attempt, spec, resources.cpus),
+            run=self._run_config(job, attempt, spec, max(1, resources.cpus // ranks)),
             module=_module(spec, attempt.stage),
             token=self._tokens.issue(attempt_id),
             resources=resources,
-            processes=distributed.processes_per_node if distributed and attempt.stage == "train" else 1,
+            processes=ranks,
             nodes=distributed.num_nodes if distributed and attempt.stage == "train" else 1,
             grace_seconds=spec.limits.stop_grace_seconds,
         )

@@ -1,0 +1,112 @@
+"""The control plane of one test: services over the test's own database, and a real api server in front."""
+
+import asyncio
+import contextlib
+import socket
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx
+import uvicorn
+
+from steelyard.api.app import create_app
+from steelyard.api.services import Services
+from steelyard.compute.local.executor import LocalExecutor
+from steelyard.datasets.files import DatasetFileService
+from steelyard.datasets.service import DatasetService
+from steelyard.datasets.uploads import UploadService
+from steelyard.governance.identity import Actor, AttemptTokens, Authenticator, SessionTokens
+from steelyard.jobs.admission import AdmissionService
+from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
+from steelyard.jobs.endings import EndingService
+from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
+from steelyard.jobs.launching import LaunchService
+from steelyard.jobs.lifecycle import Folders, LifecycleService
+from steelyard.jobs.queries import QueryService
+from steelyard.jobs.reports import ReportService
+from steelyard.jobs.submission import SubmissionService
+from steelyard.registry.queries import ModelQueryService
+from steelyard.specs.states import JobState
+from steelyard.storage.database import Database
+from steelyard.storage.notifications import Listener
+from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
+
+ADMIN_TOKEN = "sy_the-admin-of-a-test"
+ADMIN = Actor(kind="user", id="admin")
+LEASE_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class ControlPlane:
+    """Services of api and worker, and the address of a real api."""
+
+    url: str
+    database: Database
+    services: Services
+    lifecycle: LifecycleService
+    endings: EndingService
+    launching: LaunchService
+    admission: AdmissionService
+    folders: Folders
+
+    def http(self) -> httpx.AsyncClient:
+        """Return a client that is the administrator."""
+        return httpx.AsyncClient(base_url=self.url, headers={"Authorization": f"Bearer {ADMIN_TOKEN}"})
+
+    async def admit(self, job_id: str) -> None:
+        """Bring a submitted job through the queue, as workflow and scheduler would."""
+        await self.admission.report_node("node-1", "local", 8, 64 << 30, (), "cpu")
+        await self.lifecycle.move(job_id, 0, JobState.QUEUED, None, "waiting for a place")
+        assert await self.admission.run_round() == 1
+
+
+@contextlib.asynccontextmanager
+async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[ControlPlane]:
+    """Serve the api of a control plane on a free port."""
+    tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
+    folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
+    uploads = UploadService(database, folder / "uploads")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        url = f"http://127.0.0.1:{listening.getsockname()[1]}"
+        listener = Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL))
+        async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as mlflow:
+            services = Services(
+                database=database,
+                authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions),
+                session_tokens=sessions,
+                submission=SubmissionService(database),
+                commands=CommandService(database),
+                queries=QueryService(database),
+                reports=ReportService(database, LEASE_SECONDS),
+                models=ModelQueryService(database),
+                datasets=DatasetService(database, uploads),
+                dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),
+                uploads=uploads,
+                listener=listener,
+                executor=LocalExecutor(),
+                mlflow=mlflow,
+            )
+            server = uvicorn.Server(
+                uvicorn.Config(create_app(services, "0"), log_config=None, access_log=False)
+            )
+            tasks = [
+                asyncio.create_task(server.serve(sockets=[listening])),
+                asyncio.create_task(listener.run()),
+            ]
+            while not server.started:
+                await asyncio.sleep(0.01)
+            yield ControlPlane(
+                url=url,
+                database=database,
+                services=services,
+                lifecycle=LifecycleService(database, folders, "local"),
+                endings=EndingService(database, folders),
+                launching=LaunchService(database, folders, tokens, url, LEASE_SECONDS),
+                admission=AdmissionService(database),
+                folders=folders,
+            )
+            server.should_exit = True
+            await tasks[0]
+            tasks[1].cancel()
+            await asyncio.gather(tasks[1], return_exceptions=True)
