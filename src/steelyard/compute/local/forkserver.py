@@ -99,7 +99,7 @@ def listen(address: Path) -> None:
 def run_module(launch: Launch) -> NoReturn:
     """Be the payload, in an image that has imported its libraries: run the trainer's `main(run_file)`.
 
-    As `python -m` would, a module without `main` is run as a script. Ends by `os._exit`, since the exit
+    A module without `main` fails with a traceback. Ends by `os._exit`, since the exit
     handlers of the image belong to the fork server.
     """
     os.environ.clear()
