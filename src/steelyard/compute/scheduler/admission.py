@@ -270,12 +270,9 @@ class Round:
         else:
             kind = BlockKind.NOT_OFFERED
         self._blocks[job.project, shape] = kind
-        waited = self._snapshot.now_seconds - job.submitted_seconds
-        if not groups or waited < self._policy.reserve_after_seconds:
-            return
-        group = groups[0]
-        if group.kept_for is None:
-            self._pool.keep(group, shape, job.id)
+        if groups and groups[0].kept_for is None:
+            waited = self._snapshot.now_seconds - job.submitted_seconds
+            self._pool.keep(groups[0], shape, job.id, patient=waited < self._policy.patience_seconds)
 
     def _options(self, standing: Standing, shape: Shape) -> _Options:
         guaranteed: list[Group] = []

@@ -110,6 +110,11 @@ class Pool:
         """Return what a GPU-hour on node `i` costs."""
         return self.group_of[i].price
 
+    def flavor_of(self, name: str) -> str:
+        """Return the flavor of a node by name; empty if the node is not known any more."""
+        i = self.index.get(name)
+        return "" if i is None else self.nodes[i].flavor
+
     def nodes_free(self, i: int) -> tuple[int, int, int]:
         """Return GPUs, CPUs and memory that node `i` has free and not kept."""
         return self.free_gpus[i], self.free_cpus[i], self.free_memory[i]
@@ -192,16 +197,20 @@ class Pool:
         self.future_memory[i] += share_memory
         self.future_gpus[i] += share_gpus
 
-    def keep(self, group: Group, shape: Shape, job_id: str) -> None:
+    def keep(self, group: Group, shape: Shape, job_id: str, *, patient: bool) -> None:
         """Keep the nodes of `group` that will be empty enough first for a gang that doesn't fit yet.
 
-        Only jobs whose limit ends before that moment may use them. At most one gang per group is waited
-        for, so that little stands idle.
+        Only jobs whose limit ends before that moment may use them. When nobody knows that moment, as a job
+        in the way has no limit, the nodes might stand idle for days: then a `patient` job keeps none. At
+        most one gang per group is waited for.
         """
-        group.kept_for = job_id
         chosen = self._soonest(group, shape)
-        group.kept_until_seconds = _latest(when for when, _ in chosen)
-        self.keeps_for_a_time |= group.kept_until_seconds is not None
+        until = _latest(when for when, _ in chosen)
+        if until is None and patient:
+            return
+        group.kept_for = job_id
+        group.kept_until_seconds = until
+        self.keeps_for_a_time |= until is not None
         for _, i in chosen:
             cpus = max(0, min(shape.cpus, self.free_cpus[i]))
             memory = max(0, min(shape.memory_bytes, self.free_memory[i]))
@@ -271,17 +280,18 @@ class Pool:
 
     def _soonest(self, group: Group, shape: Shape) -> list[tuple[float | None, int]]:
         """Return the gang's nodes that will hold a member first, each with that moment or None."""
-        by_node: dict[int, list[tuple[float, int, int, int]]] = {i: [] for i in group.indices}
+        by_node: dict[int, list[tuple[float, int, int, int]]] = {}
         for allocation in self.running:
-            end = _expected_end(allocation)
+            if allocation.max_runtime_seconds is None:
+                continue
+            end = allocation.started_seconds + allocation.max_runtime_seconds
             for share in allocation.placements:
-                i = self.index.get(share.node)
-                if i is not None and i in by_node:
-                    by_node[i].append((end, share.cpus, share.memory_bytes, share.gpus))
+                i = self.index.get(share.node, -1)
+                by_node.setdefault(i, []).append((end, share.cpus, share.memory_bytes, share.gpus))
         ranked: list[tuple[float, int, int, int]] = []
         for i in group.indices:
             if is_large_enough(self.nodes[i], shape):
-                when = self._ready(i, shape, by_node[i])
+                when = self._ready(i, shape, by_node.get(i, []))
                 ranked.append((when, -self.free_gpus[i], -self.free_cpus[i], i))
         ranked.sort()
         return [(None if row[0] == _NEVER else row[0], row[3]) for row in ranked[: shape.nodes]]
@@ -312,12 +322,6 @@ def _preference(group: Group, shape: Shape) -> tuple[int, int, float, str, bool]
     flavor = shape.flavors.index(group.key.flavor) if shape.flavors else 0
     spot_first = 0 if group.key.spot or shape.spot is not SpotPolicy.PREFER else 1
     return spot_first, flavor, group.price, group.key.flavor, group.key.spot
-
-
-def _expected_end(allocation: Allocation) -> float:
-    if allocation.max_runtime_seconds is None:
-        return _NEVER
-    return allocation.started_seconds + allocation.max_runtime_seconds
 
 
 def _latest(moments: Iterable[float | None]) -> float | None:

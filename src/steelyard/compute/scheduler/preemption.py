@@ -19,7 +19,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from steelyard.compute.scheduler.pool import Group, Pool
+from steelyard.compute.scheduler.pool import Group, GroupKey, Pool
 from steelyard.compute.scheduler.queue import QueuedJob, Shape
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import Allocation, Policy, PreemptionRule
@@ -49,6 +49,8 @@ class Preemptor:
         self._standings = standings
         self._policy = policy
         self._searches_left = _SEARCHES
+        self._failed: dict[tuple[PreemptionRule, str, Shape, GroupKey], float] = {}
+        """Searches in vain, with the strength of the claim: no weaker one needs to be tried."""
         self._index: dict[str, list[Allocation]] = {}
         for allocation in running:
             if self._may_leave(allocation):
@@ -65,14 +67,18 @@ class Preemptor:
         for group in groups:
             if not self._worth_trying(job, shape, standing, group, rule):
                 continue
-            if self._searches_left == 0:
-                return None
+            own = job.project if rule is PreemptionRule.PRIORITY else ""
+            search = (rule, own, shape, group.key)
+            strength = self._strength(job, shape, standing, group, rule)
+            if self._searches_left == 0 or self._failed.get(search, -math.inf) >= strength:
+                continue
             self._searches_left -= 1
             plan = _Trial(self._pool, self._standings, group, shape, standing, rule).run(
                 self._eligible(job, standing, rule)
             )
             if plan is not None:
                 return plan
+            self._failed[search] = strength
         return None
 
     def forget(self, plan: Plan) -> None:
@@ -109,6 +115,16 @@ class Preemptor:
             )
         mine = _share_with(standing, flavor, shape)
         return any(self._standings.of(name).share() > mine for name in self._index if name != job.project)
+
+    def _strength(
+        self, job: QueuedJob, shape: Shape, standing: Standing, group: Group, rule: PreemptionRule
+    ) -> float:
+        """Return what grows with the victims that a job may have; of one shape, nothing else counts."""
+        if rule is PreemptionRule.PRIORITY:
+            return job.priority
+        if rule is PreemptionRule.RECLAIM:
+            return 0.0
+        return -_share_with(standing, group.key.flavor, shape)
 
     def _eligible(
         self, job: QueuedJob, standing: Standing, rule: PreemptionRule
@@ -222,7 +238,7 @@ class _Trial:
             return standing.nominal_gpus_free(flavor) < 0
         before = standing.share()
         gpus, cpus, memory = _held(victim)
-        without = standing.share_with(self._flavor_of(victim), -gpus, -cpus, -memory)
+        without = standing.share_with(self._pool.flavor_of(victim.placements[0].node), -gpus, -cpus, -memory)
         return self._mine <= without < before
 
     def _enough(self) -> bool:
@@ -254,7 +270,7 @@ class _Trial:
         for share in victim.placements:
             self._pool.steps += 1
             i = self._pool.index.get(share.node)
-            flavor = self._pool.nodes[i].flavor if i is not None else ""
+            flavor = self._pool.flavor_of(share.node)
             standing.add(flavor, -sign * share.gpus, -sign * share.cpus, -sign * share.memory_bytes)
             if i is None:
                 continue
@@ -265,10 +281,6 @@ class _Trial:
                 else:
                     self._fitting.discard(i)
 
-    def _flavor_of(self, victim: Allocation) -> str:
-        i = self._pool.index.get(victim.placements[0].node)
-        return self._pool.nodes[i].flavor if i is not None else ""
-
 
 def apply(plan: Plan, pool: Pool, standings: Standings) -> None:
     """Count the plan's victims as leaving. What they hold stays in use until they have left."""
@@ -276,7 +288,7 @@ def apply(plan: Plan, pool: Pool, standings: Standings) -> None:
         standing = standings.of(victim.project)
         for share in victim.placements:
             i = pool.index.get(share.node)
-            flavor = pool.nodes[i].flavor if i is not None else ""
+            flavor = pool.flavor_of(share.node)
             standing.leave(flavor, share.gpus, share.cpus, share.memory_bytes)
             if i is not None:
                 pool.expect(i, share.cpus, share.memory_bytes, share.gpus)

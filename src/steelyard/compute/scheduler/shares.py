@@ -140,8 +140,7 @@ class Standings:
             standing = self._by_name[project.name] = Standing(project, self.totals)
             standing.recent = self._recent(project)
             self._reserving |= {quota.flavor for quota in project.quotas if quota.lending_limit is not None}
-        for allocation in running:
-            self._count(pool, allocation)
+        self._count(pool, running)
 
     def of(self, name: str) -> Standing:
         """Return a project's standing; one that the snapshot doesn't have gets weight 1 and no quota."""
@@ -208,17 +207,23 @@ class Standings:
             return 0.0
         return seconds * math.log(2) / (self._policy.usage_half_life_seconds * capacity)
 
-    def _count(self, pool: Pool, allocation: Allocation) -> None:
-        standing = self.of(allocation.project)
-        cpus = gpus = 0
-        for share in allocation.placements:
-            i = pool.index.get(share.node)
-            flavor = pool.nodes[i].flavor if i is not None else ""
-            standing.add(flavor, share.gpus, share.cpus, share.memory_bytes)
-            if allocation.stopping:
-                standing.leave(flavor, share.gpus, share.cpus, share.memory_bytes)
-            cpus += share.cpus
-            gpus += share.gpus
-        ran = pool.now_seconds - allocation.started_seconds
-        if ran < self._policy.entry_penalty_seconds:
-            standing.recent += self.entry_penalty(gpus, cpus, ran)
+    def _count(self, pool: Pool, running: Iterable[Allocation]) -> None:
+        held: dict[tuple[str, str, bool], list[int]] = {}
+        for allocation in running:
+            cpus = gpus = 0
+            for share in allocation.placements:
+                key = allocation.project, pool.flavor_of(share.node), allocation.stopping
+                amounts = held.setdefault(key, [0, 0, 0])
+                amounts[0] += share.gpus
+                amounts[1] += share.cpus
+                amounts[2] += share.memory_bytes
+                gpus += share.gpus
+                cpus += share.cpus
+            ran = pool.now_seconds - allocation.started_seconds
+            if ran < self._policy.entry_penalty_seconds:
+                self.of(allocation.project).recent += self.entry_penalty(gpus, cpus, ran)
+        for (project, flavor, stopping), (gpus, cpus, memory) in held.items():
+            standing = self.of(project)
+            standing.add(flavor, gpus, cpus, memory)
+            if stopping:
+                standing.leave(flavor, gpus, cpus, memory)

@@ -59,8 +59,9 @@ class Policy:
     """How long a job waits before its priority begins to grow."""
     ageing_points_per_hour: float = 20.0
     """Points of priority that a job gains for every hour that it waits beyond the grace."""
-    reserve_after_seconds: float = 0.0
-    """How long the first job that doesn't fit is passed by smaller ones before nodes are kept for it."""
+    patience_seconds: float = 7 * 86400.0
+    """The first job that doesn't fit has nodes kept for it at once where the limits of the jobs in its way
+    say when they will be free. Where they have no limit it lets smaller jobs pass for so long first."""
 
 
 @dataclass(frozen=True, slots=True)

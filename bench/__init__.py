@@ -1,0 +1,1 @@
+"""Benchmarks: ratios and figures that each run measures anew."""
