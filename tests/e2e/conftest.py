@@ -1,6 +1,7 @@
 """One platform for all tests of this folder; every test leaves it running."""
 
-import os
+import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -10,10 +11,16 @@ from tests.e2e.platform import LivePlatform
 
 
 @pytest.fixture(scope="session")
-def platform(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LivePlatform]:
+def platform() -> Iterator[LivePlatform]:
     """A running platform with a small dataset, `sums`."""
-    live = LivePlatform(Path(os.path.realpath(tmp_path_factory.mktemp("home"))))
-    live.up()
-    seed_sums(live)
-    yield live
-    live.down()
+    home = Path(tempfile.mkdtemp(prefix="steelyard-e2e-"))
+    # Root's PostgreSQL runs as another user, who must be able to pass through.
+    home.chmod(0o711)
+    live = LivePlatform(home)
+    try:
+        live.up()
+        seed_sums(live)
+        yield live
+    finally:
+        live.down()
+        shutil.rmtree(home, ignore_errors=True)

@@ -9,9 +9,10 @@ import httpx
 from steelyard import __version__
 from steelyard.client.call import Call
 from steelyard.client.discovery import Endpoint
-from steelyard.client.errors import ClientError
+from steelyard.client.errors import ClientError, SteelyardApiError
 
 _CONNECT_SECONDS = 5.0
+_NOT_IMPLEMENTED = 501
 _STREAM_SILENCE_SECONDS = 60.0
 
 
@@ -52,5 +53,9 @@ def uses_proxies(endpoint: Endpoint) -> bool:
 
 
 def note_key(error: ClientError, call: Call[Any]) -> None:
-    """Put the call's idempotency key on the error that it ends with."""
-    error.idempotency_key = call.headers.get("Idempotency-Key")
+    """Put the call's idempotency key on an error that leaves open whether the call took effect."""
+    refused = isinstance(error, SteelyardApiError) and (
+        error.http_status < 500 or error.http_status == _NOT_IMPLEMENTED
+    )
+    if not refused:
+        error.idempotency_key = call.headers.get("Idempotency-Key")

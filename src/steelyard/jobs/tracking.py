@@ -57,10 +57,12 @@ class TrackingService:
         experiment_id = await self._mlflow.ensure_experiment(job.project_id)
         key = f"{job.id}/{job.run_number}"
         tags = {
+            "mlflow.user": job.created_by,
             "steelyard.job_id": job.id,
             **{f"steelyard.{name}": value for name, value in job.lineage.items()},
         }
-        run_id = await self._mlflow.ensure_run(experiment_id, job.name, key, tags)
+        start_ms = int((job.started_at or self._clock()).timestamp() * 1000)
+        run_id = await self._mlflow.ensure_run(experiment_id, job.name, key, tags, start_ms)
         if job.mlflow_run_id != run_id:
             await self._mlflow.log_params(run_id, _params(job.spec))
             async with self._database.transaction() as session:

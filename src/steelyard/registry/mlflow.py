@@ -61,8 +61,14 @@ class Mlflow:
             return await self.ensure_experiment(name)
         return str(made["experiment_id"])
 
-    async def ensure_run(self, experiment_id: str, name: str, key: str, tags: dict[str, str]) -> str:
-        """Return the id of the run that carries `key` in its tag `steelyard.key`, made if need be."""
+    async def ensure_run(
+        self, experiment_id: str, name: str, key: str, tags: dict[str, str], start_ms: int
+    ) -> str:
+        """Return the id of the run that carries `key` in its tag `steelyard.key`, made if need be.
+
+        Args:
+            start_ms: when the run began, Unix time.
+        """
         found = await self._post(
             "runs/search",
             {
@@ -79,6 +85,8 @@ class Mlflow:
             {
                 "experiment_id": experiment_id,
                 "run_name": name,
+                "user_id": tags.get("mlflow.user", ""),
+                "start_time": start_ms,
                 "tags": [{"key": tag, "value": value} for tag, value in all_tags.items()],
             },
         )

@@ -1,39 +1,15 @@
 """`python -m steelyard.server.api`: the api, with a few worker processes on one port."""
 
-import asyncio
-import contextlib
 import os
 import shutil
-from collections.abc import AsyncGenerator
-from importlib.metadata import version
 
 import uvicorn
-from fastapi import FastAPI
 
-from steelyard.api.app import create_app
-from steelyard.server.compose import build_api
 from steelyard.server.home import HomeLayout
 from steelyard.server.settings import Settings
-from steelyard.server.telemetry import set_up_telemetry
 
 _KEEP_ALIVE_SECONDS = 75
 _SHUTDOWN_SECONDS = 3
-
-
-def make_app() -> FastAPI:
-    """Make the application of one api process; uvicorn calls this in each."""
-    settings = Settings()
-    set_up_telemetry(settings, "api")
-    services, ground = build_api(settings)
-
-    @contextlib.asynccontextmanager
-    async def lifespan(_app: FastAPI) -> AsyncGenerator[None]:
-        listening = asyncio.create_task(ground.listener.run())
-        yield
-        listening.cancel()
-        await ground.close()
-
-    return create_app(services, version("steelyard"), lifespan)
 
 
 def main() -> None:
@@ -44,7 +20,7 @@ def main() -> None:
     metrics.mkdir(parents=True)
     os.environ["PROMETHEUS_MULTIPROC_DIR"] = str(metrics)
     uvicorn.run(
-        "steelyard.server.api:make_app",
+        "steelyard.server.asgi:make_app",
         factory=True,
         host=settings.api_host,
         port=settings.api_port,

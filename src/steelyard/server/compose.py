@@ -15,7 +15,6 @@ from steelyard.activities.watching import Watcher
 from steelyard.api.services import Services
 from steelyard.compute.local.executor import LocalExecutor
 from steelyard.datasets.catalogue import DatasetVersion
-from steelyard.datasets.export import export_jsonl
 from steelyard.datasets.files import DatasetFileService, Export
 from steelyard.datasets.service import DatasetService, uploads_folder
 from steelyard.datasets.uploads import UploadService
@@ -173,6 +172,9 @@ def _exporter(store_root: Path) -> Export:
     """Return what writes the rows of a version, kept in the store below `store_root`, to a file."""
 
     def export(version: DatasetVersion, split: Literal["train", "validation"], out: Path) -> int:
+        # pyarrow costs every process a quarter of a second at its start, and few ever export.
+        from steelyard.datasets.export import export_jsonl  # noqa: PLC0415
+
         return export_jsonl(
             VersionManifest.model_validate(version.manifest), split, out, store_root=store_root
         )

@@ -21,7 +21,7 @@ router = APIRouter(include_in_schema=False)
 
 _HOP_BY_HOP = frozenset(
     {
-        "authorization", "connection", "content-length", "cookie", "host", "keep-alive", "proxy-authenticate",
+        "authorization", "connection", "cookie", "host", "keep-alive", "proxy-authenticate",
         "proxy-authorization", "te", "trailers", "transfer-encoding", "upgrade",
     }
 )  # fmt: skip
