@@ -5,6 +5,7 @@
 
 It may be killed at any line. The next start goes on from the newest checkpoint to the same weights.
 """
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false
 
 import argparse
 from pathlib import Path

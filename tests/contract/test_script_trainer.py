@@ -52,9 +52,7 @@ def _wait_for(condition: Any) -> None:
 
 
 class TestExample:
-    def test_as_a_job_it_resumes_after_sigkill_to_the_weights_that_it_gets_alone(
-        self, tmp_path: Path
-    ) -> None:
+    def test_a_killed_job_ends_with_the_weights_of_an_undisturbed_run_alone(self, tmp_path: Path) -> None:
         (tmp_path / "alone").mkdir()
         assert _alone(tmp_path / "alone", 400).wait(60) == 0
         expected = _weights(tmp_path / "alone" / "steelyard-run" / "models" / "e00001")

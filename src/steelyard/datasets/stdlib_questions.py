@@ -47,9 +47,11 @@ def stdlib_questions(
     return rows
 
 
-def write_stdlib_questions(path: Path, *, min_characters: int = 20, max_characters: int = 160) -> int:
+def write_stdlib_questions(
+    path: Path, *, min_characters: int = 20, max_characters: int = 160, library: Path | None = None
+) -> int:
     """Write the rows as JSON Lines, in one move; return how many there are."""
-    rows = stdlib_questions(min_characters=min_characters, max_characters=max_characters)
+    rows = stdlib_questions(min_characters=min_characters, max_characters=max_characters, library=library)
     temporary = path.with_name(f"{path.name}.tmp")
     temporary.write_text(
         "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8"

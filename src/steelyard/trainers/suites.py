@@ -14,6 +14,7 @@ from steelyard.specs.blocks import DatasetFormat, TrainingBlock
 from steelyard.specs.states import Reason
 from steelyard.trainers.rows import Row
 from steelyard.trainers.scoring import Estimate, Sample, Scored, mean_loss, perplexity, picks, share
+from steelyard.trainers.templates import has_marks
 from steelyard.trainers.tokenizing import NO_LOSS, tokenize, tokenize_pairs
 
 _OPTIONS = 4
@@ -38,7 +39,7 @@ def heldout_suite(
     rows: Sequence[Row], shape: DatasetFormat, tokenizer: PreTrainedTokenizerBase, max_length: int
 ) -> Suite:
     """Loss on what training learns from: completions, assistants' turns, or all of a text."""
-    marks = shape == "messages" and "generation" in str(tokenizer.chat_template)
+    marks = shape == "messages" and has_marks(tokenizer.chat_template)
     options = TrainingBlock(max_length=max_length, overlong="truncate", assistant_only_loss=marks)
     examples = tokenize(rows, shape, tokenizer, options)
     samples = [Sample(tuple(each.input_ids), tuple(each.labels)) for each in examples]

@@ -3,6 +3,10 @@
 transformers renders with `trim_blocks`: a line break after a tag vanishes, so breaks are written as strings.
 """
 
+import re
+
+_MARK = re.compile(r"\{%-?\s*generation\s*-?%\}")
+
 CHATML = (
     "{% for message in messages %}"
     "{% if loop.first and messages[0]['role'] != 'system' and default_system %}"
@@ -23,3 +27,8 @@ CHATML = (
 def chatml_with(default_system: str) -> str:
     """Return ChatML that opens with a system turn where the conversation has none; empty: with nothing."""
     return "{% set default_system = " + repr(default_system) + " %}" + CHATML
+
+
+def has_marks(template: object) -> bool:
+    """Whether a template says which of its text is the assistant's."""
+    return isinstance(template, str) and _MARK.search(template) is not None

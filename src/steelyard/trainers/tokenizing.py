@@ -15,6 +15,7 @@ from steelyard.runtime.failures import bad_config
 from steelyard.specs.blocks import DatasetFormat, TrainingBlock
 from steelyard.specs.states import Reason
 from steelyard.trainers.rows import Row
+from steelyard.trainers.templates import has_marks
 
 NO_LOSS = -100
 
@@ -71,7 +72,7 @@ def check_options(
             "training.assistant_only_loss needs conversations; this dataset has none. Set it to false.",
             param="training.assistant_only_loss",
         )
-    if template is None or "generation" not in template:
+    if not has_marks(template):
         raise bad_config(
             Reason.NO_CHAT_TEMPLATE,
             "training.assistant_only_loss needs {% generation %} marks in the chat template: set "
