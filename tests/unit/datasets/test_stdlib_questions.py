@@ -8,7 +8,6 @@ import pytest
 
 from steelyard.datasets.stdlib_questions import first_sentence, stdlib_questions, write_stdlib_questions
 
-
 _JSON = Path(json.__file__).parent
 
 
