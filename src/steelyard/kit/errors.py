@@ -94,6 +94,12 @@ class StaleLease(Conflict):
     code = "stale_lease"
 
 
+class TamperedTrail(Conflict):
+    """The audit trail isn't what was signed. Nothing more is signed until somebody has looked."""
+
+    code = "audit_tampered"
+
+
 class IdempotencyMismatch(InvalidRequest):
     """An idempotency key that came before with another body. `details` holds the stored job's id."""
 

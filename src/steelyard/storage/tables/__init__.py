@@ -1,8 +1,8 @@
 """All tables. One module a noun; every row that belongs to a tenant has `project_id`."""
 
-from steelyard.storage.tables.audit import AuditRow
+from steelyard.storage.tables.audit import AuditLeafRow, AuditRow, AuditSealRow
 from steelyard.storage.tables.base import Base
-from steelyard.storage.tables.datasets import DatasetRow, DatasetVersionRow
+from steelyard.storage.tables.datasets import DatasetRow, DatasetVersionRow, IngestRow, UploadRow
 from steelyard.storage.tables.jobs import (
     AttemptRow,
     CheckpointRow,
@@ -18,17 +18,21 @@ from steelyard.storage.tables.registry import ModelRow, ModelVersionRow
 __all__ = [
     "AllocationRow",
     "AttemptRow",
+    "AuditLeafRow",
     "AuditRow",
+    "AuditSealRow",
     "Base",
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
     "EventRow",
     "IdempotencyRow",
+    "IngestRow",
     "JobRow",
     "ModelRow",
     "ModelVersionRow",
     "NodeRow",
     "OutboxRow",
     "ProjectRow",
+    "UploadRow",
 ]
