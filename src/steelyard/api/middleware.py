@@ -59,7 +59,10 @@ class RequestMiddleware:
             )
             await answer(scope, receive, send)
             return
-        with _tracer.start_as_current_span(f"{scope['method']} {scope['path']}"):
+        with (
+            structlog.contextvars.bound_contextvars(request_id=request_id),
+            _tracer.start_as_current_span(f"{scope['method']} {scope['path']}"),
+        ):
             await self._handle(scope, receive, send, request_id, counted)
 
     async def _handle(
@@ -90,7 +93,6 @@ class RequestMiddleware:
                 path=scope["path"],
                 status=status,
                 milliseconds=round((time.perf_counter() - started) * 1000, 1),
-                request_id=request_id,
             )
 
 

@@ -2,12 +2,14 @@
 
 from typing import Any, Literal
 
+import structlog
 from sqlalchemy import insert, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.storage.tables import EventRow, JobRow
 
 CHANNEL = "steelyard_events"
+_log = structlog.get_logger()
 
 
 async def append_event(
@@ -24,6 +26,7 @@ async def append_event(
     The job's lock is held to the end of the transaction, so that ids of one job become visible in order
     and a reader who has seen id N has seen all before it.
     """
+    _log.info("job event", job_id=job.id, type=type_, message=message)
     await session.execute(
         text("SELECT pg_advisory_xact_lock(hashtextextended(:job_id, 1))"), {"job_id": job.id}
     )
