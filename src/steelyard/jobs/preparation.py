@@ -1,6 +1,7 @@
 """Making a job ready before it asks for a place: base model and rows on disk, and their digests."""
 
 import asyncio
+import contextlib
 import json
 import sys
 from dataclasses import dataclass
@@ -14,12 +15,16 @@ from steelyard.datasets.files import DatasetFileService
 from steelyard.governance.access import ProjectId
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import StorageFull, Unavailable
+from steelyard.runtime.files import write_atomically
+from steelyard.specs.manifest import MANIFEST_NAME
 from steelyard.specs.states import Reason
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
 
+_BUILTIN_PREFIX = "builtin/"
 _BAD_CONFIG_EXIT = 64
 _DISK_FULL_REASON = Reason.DISK_FULL.value
 
@@ -77,7 +82,7 @@ class PreparationService:
                 )
             prepared["dataset"] = (await self._files.materialise(dataset)).model_dump(mode="json")
         if spec.get("model") is not None:
-            model = await self._resolve_model(spec["model"]["name_or_path"], spec["model"]["revision"])
+            model = await self._model(spec["model"]["name_or_path"], spec["model"]["revision"])
             if isinstance(model, Prepared):
                 return model
             prepared["model_path"] = model["path"]
@@ -104,6 +109,19 @@ class PreparationService:
                 session, job, "job.prepared", "data and base model are ready", data=dict(lineage)
             )
 
+    async def _model(self, name: str, revision: str | None) -> dict[str, Any] | Prepared:
+        """Return where the base model is. A built-in one can't change: it is looked for once."""
+        if not name.startswith(_BUILTIN_PREFIX):
+            return await self._resolve_model(name, revision)
+        memo = self._models_cache / "resolved" / f"{digest_json(name)[7:]}.json"
+        known = await asyncio.to_thread(_read_memo, memo)
+        if known is not None:
+            return known
+        model = await self._resolve_model(name, revision)
+        if isinstance(model, dict):
+            await asyncio.to_thread(_write_memo, memo, model)
+        return model
+
     async def _resolve_model(self, name: str, revision: str | None) -> dict[str, Any] | Prepared:
         """Have a process that may import torch make the base model ready; here nothing may."""
         arguments = ["-m", "steelyard.trainers.models", "resolve", name, "--cache", str(self._models_cache)]
@@ -126,3 +144,18 @@ class PreparationService:
         if "No space left" in tail or _DISK_FULL_REASON in tail:
             raise StorageFull(f"no room for the base model below {self._models_cache}; free some")
         raise Unavailable(f"the base model {name!r} could not be made ready: {tail}")
+
+
+def _read_memo(memo: Path) -> dict[str, Any] | None:
+    """Return what was resolved before, if the model's folder is still there."""
+    try:
+        model: dict[str, Any] = json.loads(memo.read_text())
+    except (OSError, ValueError):
+        return None
+    return model if (Path(model["path"]) / MANIFEST_NAME).is_file() else None
+
+
+def _write_memo(memo: Path, model: dict[str, Any]) -> None:
+    memo.parent.mkdir(parents=True, exist_ok=True)
+    with contextlib.suppress(FileNotFoundError):  # another job is writing the same words
+        write_atomically(memo, json.dumps(model).encode())
