@@ -50,7 +50,7 @@ def cancel(
     if sum((bool(jobs), everything, tag is not None)) != 1:
         raise InvalidRequest("Name jobs, or give --tag KEY=VALUE, or --all.")
     pair = next(iter(parse_tags([tag]).items())) if tag is not None else None
-    with connect(project) as client:
+    with connect(project, persistent=True) as client:
         ids = [find_job(client, job) for job in jobs or []]
         if len(ids) == 1:
             _show(client.jobs.cancel(ids[0]), as_json)
@@ -60,13 +60,13 @@ def cancel(
 
 def pause(job: JobName, project: ProjectName = None, as_json: JsonFlag = False) -> None:
     """Save a checkpoint, stop, and free the job's resources until `resume`."""
-    with connect(project) as client:
+    with connect(project, persistent=True) as client:
         _show(client.jobs.pause(find_job(client, job)), as_json)
 
 
 def resume(job: JobName, project: ProjectName = None, as_json: JsonFlag = False) -> None:
     """Let a paused job go on from its checkpoint."""
-    with connect(project) as client:
+    with connect(project, persistent=True) as client:
         _show(client.jobs.resume(find_job(client, job)), as_json)
 
 
@@ -80,7 +80,7 @@ def retry(
     """Let a failed or cancelled job go on, from its newest checkpoint or the one named."""
     if checkpoint is not None and step is not None:
         raise InvalidRequest("Give --from-checkpoint or --step, not both.")
-    with connect(project) as client:
+    with connect(project, persistent=True) as client:
         _show(client.jobs.retry(find_job(client, job), checkpoint=checkpoint, step=step), as_json)
 
 
@@ -88,7 +88,7 @@ def set_priority(
     job: JobName, priority: Priority, project: ProjectName = None, as_json: JsonFlag = False
 ) -> None:
     """Change a job's place in the queue."""
-    with connect(project) as client:
+    with connect(project, persistent=True) as client:
         view = client.jobs.set_priority(find_job(client, job), priority)
     if as_json:
         write_json(view)
@@ -106,8 +106,8 @@ def _show(view: JobView, as_json: bool) -> None:
     if as_json:
         write_json(view)
         return
-    message = f": {printable(view.status_message)}" if view.status_message else ""
-    Screen().print(Text.assemble(view.id, " is ", state_text(view.state), message))
+    said = printable(view.status_message or "").removeprefix(f"{view.state}: ")
+    Screen().print(Text.assemble(view.id, " is ", state_text(view.state), f": {said}" if said else ""))
 
 
 def _show_results(results: list[CancelResult], as_json: bool) -> None:

@@ -6,12 +6,17 @@ from steelyard.client.sync_client import Client
 from steelyard.specs.views import ErrorBody
 
 LATEST = "@latest"
-RETRY_POLICY = RetryPolicy()
+RETRY_POLICY = RetryPolicy(max_retries=3)
+PERSISTENT_POLICY = RetryPolicy()
 
 
-def connect(project: str | None = None) -> Client:
-    """Return a client of the platform that the environment or the home folder names."""
-    return Client(project=project, retry=RETRY_POLICY)
+def connect(project: str | None = None, *, persistent: bool = False) -> Client:
+    """Return a client of the platform that the environment or the home folder names.
+
+    A look at a stopped platform says so within two seconds. A `persistent` client tries for 4 to 8, long
+    enough for a killed api to be there again.
+    """
+    return Client(project=project, retry=PERSISTENT_POLICY if persistent else RETRY_POLICY)
 
 
 def find_job(client: Client, name: str) -> str:

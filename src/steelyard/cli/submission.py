@@ -45,7 +45,7 @@ def submit(
 ) -> None:
     """Submit a job, exactly once. Prints it at once, or with --wait as it ended."""
     spec = read_spec(file, assignments or [])
-    with connect(project) as client:
+    with connect(project, persistent=True) as client:
         with placing(spec):
             job = client.jobs.submit(spec.data, idempotency_key=idempotency_key)
         if not as_json:

@@ -14,10 +14,11 @@ class RetryPolicy:
 
     The n-th pause is drawn between half of and all of `base_seconds * 2**n`, at most `cap_seconds`
     (so that clients that failed together don't come back together). A `Retry-After` is a lower bound; one
-    beyond `max_retry_after_seconds` ends the retries.
+    beyond `max_retry_after_seconds` ends the retries. The defaults add up to 4 to 8 seconds, in which a
+    supervisor has started a killed api again.
     """
 
-    max_retries: int = 4
+    max_retries: int = 5
     base_seconds: float = 0.25
     cap_seconds: float = 8.0
     max_retry_after_seconds: float = 60.0

@@ -57,6 +57,7 @@ def api(server: ScriptedApi, monkeypatch: pytest.MonkeyPatch) -> ScriptedApi:
     monkeypatch.setenv("STEELYARD_TOKEN", "sy_secret")
     monkeypatch.delenv("STEELYARD_PROJECT", raising=False)
     monkeypatch.setattr(session, "RETRY_POLICY", QUICK)
+    monkeypatch.setattr(session, "PERSISTENT_POLICY", QUICK)
     return server
 
 

@@ -74,6 +74,17 @@ class TestSubmit:
         assert len(api.seen) == 1 + QUICK.max_retries
         assert caught.value.idempotency_key == api.seen[0].headers["idempotency-key"]
 
+    @pytest.mark.parametrize(("status", "open_question"), [(422, False), (501, False), (500, True)])
+    def test_only_an_error_that_leaves_it_open_tells_the_key(
+        self, api: ScriptedApi, client: Client, status: int, open_question: bool
+    ) -> None:
+        api.on("POST", JOBS, failure(status, "code", "message"))
+
+        with pytest.raises(SteelyardApiError) as caught:
+            client.jobs.submit(SPEC)
+
+        assert (caught.value.idempotency_key is not None) == open_question
+
     def test_a_model_is_sent_as_it_was_written(self, api: ScriptedApi, client: Client) -> None:
         api.on("POST", JOBS, ok(job(), 202))
         written = {
