@@ -254,10 +254,11 @@ def _open_channel(run: RunConfig, rank: Rank, token_file: Path) -> Channel:
 def _open_flusher(run: RunConfig, rank: Rank, token_file: Path) -> MetricsFlusher | None:
     if run.tracking is None:
         return None
-    point_scripts_at(run.tracking, token_file.read_text().strip() if token_file.exists() else "")
+    token = token_file.read_text().strip() if token_file.exists() else ""
+    point_scripts_at(run.tracking, token)
     if run.tracking.run_id is None or not rank.is_main:
         return None
-    return MetricsFlusher(Path(run.attempt_dir), mlflow_sink(run.tracking.uri, run.tracking.run_id))
+    return MetricsFlusher(Path(run.attempt_dir), mlflow_sink(run.tracking.uri, run.tracking.run_id, token))
 
 
 def _figures(

@@ -56,9 +56,8 @@ class ApiLink:
         if self._client is None:
             token = self._token_file.read_text().strip() if self._token_file.exists() else ""
             # A proxy of the environment has no business between a trainer and its own control plane.
-            self._client = httpx.Client(
-                base_url=self._api_url, headers={"Authorization": f"Bearer {token}"}, trust_env=False
-            )
+            headers = {"Authorization": f"Bearer {token}"} if token else None
+            self._client = httpx.Client(base_url=self._api_url, headers=headers, trust_env=False)
         return self._client
 
     def _refuse(self, response: httpx.Response) -> None:

@@ -11,6 +11,7 @@ _MODULES = (
     "datasets",
     "peft",
     "transformers",
+    "transformers.models.llama.modeling_llama",
     "trl.trainer.sft_trainer",
     "steelyard.trainers.sft",
     "steelyard.trainers.evaluate",

@@ -2,11 +2,23 @@
 
 import json
 import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
-from steelyard.runtime.tracking import METRICS_NAME, OFFSET_NAME, MetricsFlusher, MetricsLog, read_metrics
+import httpx
+import pytest
 
-Point = tuple[str, float, int, int]
+from steelyard.runtime.tracking import (
+    METRICS_NAME,
+    OFFSET_NAME,
+    MetricsFlusher,
+    MetricsLog,
+    Point,
+    mlflow_sink,
+    read_metrics,
+)
 
 
 class Sink:
@@ -43,6 +55,59 @@ class TestMetricsLog:
         lines, offset = read_metrics(path, 0)
         assert [line["step"] for line in lines] == [1]
         assert read_metrics(path, offset) == ([], offset)
+
+
+@pytest.fixture
+def mlflow() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
+    """An address, the requests that came there, and the statuses to answer with (then 200)."""
+    seen: list[dict[str, Any]] = []
+    statuses: list[int] = []
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            seen.append({"path": self.path, "token": self.headers["Authorization"], **body})
+            self.send_response(statuses.pop(0) if statuses else 200)
+            self.send_header("Content-Length", "2")
+            self.end_headers()
+            self.wfile.write(b"{}")
+
+        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
+            return
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        yield f"http://127.0.0.1:{server.server_address[1]}", seen, statuses
+        server.shutdown()
+        thread.join()
+
+
+class TestMlflowSink:
+    def test_points_go_to_the_run_with_the_token(
+        self, mlflow: tuple[str, list[dict[str, Any]], list[int]]
+    ) -> None:
+        uri, seen, _ = mlflow
+        mlflow_sink(f"{uri}/mlflow/", "run1", "sat_secret")([("loss", 1.5, 1000, 3)])
+        assert seen == [
+            {
+                "path": "/mlflow/api/2.0/mlflow/runs/log-batch",
+                "token": "Bearer sat_secret",
+                "run_id": "run1",
+                "metrics": [{"key": "loss", "value": 1.5, "timestamp": 1000, "step": 3}],
+            }
+        ]
+
+    def test_an_outage_raises_and_a_refusal_does_not_hold_up_the_rest(
+        self, mlflow: tuple[str, list[dict[str, Any]], list[int]]
+    ) -> None:
+        uri, _, statuses = mlflow
+        statuses.extend([503, 409, 400])
+        sink = mlflow_sink(uri, "run1", "")
+        for _ in range(2):
+            with pytest.raises(httpx.HTTPStatusError):
+                sink([("loss", 1.5, 1000, 3)])
+        sink([("not a name!", 1.5, 1000, 3)])
 
 
 class TestFlusher:
