@@ -3,14 +3,15 @@
 import difflib
 import json
 from collections.abc import Iterator
-from typing import Any, cast, get_args
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 from pydantic_core import ErrorDetails
 
 from steelyard.client.spec_file import SpecFile
-from steelyard.client.spec_text import FieldPath, format_path
+from steelyard.client.spec_text import format_path
 from steelyard.kit.errors import InvalidSpec
+from steelyard.specs.faults import FieldPath, field_path
 from steelyard.specs.job import JOB_SPEC, SPEC_CLASSES
 
 _MAX_SHOWN = 8
@@ -35,7 +36,7 @@ def validate_spec(spec: SpecFile) -> None:
 def _invalid(spec: SpecFile, error: ValidationError) -> InvalidSpec:
     faults: dict[tuple[str, str], str] = {}
     for fault in error.errors(include_url=False):
-        path = _field_path(spec.data, fault)
+        path = field_path(spec.data, fault)
         faults[format_path(path), _sentence(spec.data, path, fault)] = spec.place(path)
     shown = [f"{place}: {f'{name}: ' if name else ''}{text}" for (name, text), place in faults.items()]
     if len(shown) > _MAX_SHOWN:
@@ -45,32 +46,6 @@ def _invalid(spec: SpecFile, error: ValidationError) -> InvalidSpec:
         param=next(iter(faults))[0] or None,
         faults=[{"param": name, "message": text, "place": place} for (name, text), place in faults.items()],
     )
-
-
-def _field_path(data: dict[str, Any], fault: ErrorDetails) -> FieldPath:
-    """Return the path as the user wrote it: Pydantic's also holds the names of the unions' branches."""
-    if fault["type"] in ("union_tag_not_found", "union_tag_invalid"):
-        return (*_walk(data, fault["loc"]), _discriminator(fault))
-    path = _walk(data, fault["loc"])
-    return (*path, fault["loc"][-1]) if fault["type"] == "missing" else path
-
-
-def _walk(data: Any, location: tuple[int | str, ...]) -> FieldPath:
-    path: FieldPath = ()
-    block = data
-    for part in location:
-        if isinstance(block, dict) and part in block:
-            block = cast("dict[Any, Any]", block)[part]
-        elif isinstance(block, list) and isinstance(part, int) and part < len(cast("list[Any]", block)):
-            block = cast("list[Any]", block)[part]
-        else:
-            continue
-        path = (*path, part)
-    return path
-
-
-def _discriminator(fault: ErrorDetails) -> str:
-    return str(fault.get("ctx", {}).get("discriminator", "type")).strip("'")
 
 
 def _sentence(data: dict[str, Any], path: FieldPath, fault: ErrorDetails) -> str:

@@ -8,14 +8,12 @@ PyYAML reads YAML 1.1, where `2e-4` is text, `no` is false and `12:30` is 750. H
 import json
 import re
 from collections.abc import Mapping
-from typing import Any, NoReturn, TypeAlias, cast
+from typing import Any, NoReturn, cast
 
 import yaml
 
 from steelyard.kit.errors import InvalidSpec
-
-FieldPath: TypeAlias = tuple[str | int, ...]
-"""Path of a field: `("evaluation", "gates", 0, "min")`."""
+from steelyard.specs.faults import FieldPath
 
 
 def parse_spec_text(text: str, source: str) -> tuple[dict[str, Any], dict[FieldPath, int]]:

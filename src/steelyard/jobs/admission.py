@@ -32,6 +32,7 @@ from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow, NodeRow
 _LEADER_LOCK = 7_316_111
 _NODE_LOST_AFTER = timedelta(seconds=60)
 _QUEUE_LIMIT = 10_000
+_EXPLAINED_POSITIONS = 50
 
 
 class AdmissionService:
@@ -237,9 +238,10 @@ async def _preempt(session: AsyncSession, preemption: Preemption) -> None:
 
 
 async def _explain_waiting(session: AsyncSession, job: JobRow, waiting: Waiting) -> None:
-    """Keep why a job waits, for `explain`; a row is written when the reason has changed."""
+    """Keep why a job waits. Far from the head only a new reason is written: places shift all the time."""
     sentence = waiting.sentence
-    if job.status_reason != waiting.code or job.status_message != sentence:
+    near = waiting.position <= _EXPLAINED_POSITIONS
+    if job.status_reason != waiting.code or (near and job.status_message != sentence):
         await session.execute(
             update(JobRow)
             .where(JobRow.id == job.id)

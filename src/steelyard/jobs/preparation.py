@@ -20,6 +20,7 @@ from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import StorageFull, Unavailable
 from steelyard.runtime.files import write_atomically
 from steelyard.specs.manifest import MANIFEST_NAME
+from steelyard.specs.run import DatasetFiles
 from steelyard.specs.states import Reason
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
@@ -69,7 +70,7 @@ class PreparationService:
         """
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
-            if job.prepared.get("ready"):
+            if job.prepared.get("ready") and _is_there(job.prepared):
                 return Prepared(ready=True)
             spec = job.spec
             dataset = await self._dataset_version(session, job)
@@ -100,10 +101,8 @@ class PreparationService:
     async def _store(self, job_id: str, prepared: dict[str, Any], lineage: dict[str, str]) -> None:
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
-            if job.prepared.get("ready"):
-                return
             job.prepared = prepared
-            job.lineage = {**job.lineage, **lineage}
+            job.lineage = {**lineage, **job.lineage}
             job.updated_at = self._clock()
             await append_event(
                 session, job, "job.prepared", "data and base model are ready", data=dict(lineage)
@@ -144,6 +143,15 @@ class PreparationService:
         if "No space left" in tail or _DISK_FULL_REASON in tail:
             raise StorageFull(f"no room for the base model below {self._models_cache}; free some")
         raise Unavailable(f"the base model {name!r} could not be made ready: {tail}")
+
+
+def _is_there(prepared: dict[str, Any]) -> bool:
+    """Whether what was made ready before was not cleared away since."""
+    paths: list[str] = [prepared["model_path"]] if prepared.get("model_path") else []
+    if prepared.get("dataset"):
+        files = DatasetFiles.model_validate(prepared["dataset"])
+        paths += [*files.train, *files.validation]
+    return all(Path(path).exists() for path in paths)
 
 
 def _read_memo(memo: Path) -> dict[str, Any] | None:

@@ -8,7 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import NotFound
-from steelyard.specs.states import JobState
+from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.storage.tables import (
     AllocationRow,
     AttemptRow,
@@ -139,6 +139,12 @@ async def model_version_of(session: AsyncSession, job: JobRow) -> ModelVersionRo
         ModelVersionRow.job_id == job.id, ModelVersionRow.run_number == job.run_number
     )
     return await session.scalar(query)
+
+
+async def live_runs(session: AsyncSession) -> list[tuple[str, int]]:
+    """Return id and run number of every job that is not over."""
+    query = select(JobRow.id, JobRow.run_number).where(JobRow.state.not_in(TERMINAL_STATES))
+    return [(row.id, row.run_number) for row in await session.execute(query)]
 
 
 async def allocations_of(session: AsyncSession, job_id: str) -> Sequence[AllocationRow]:

@@ -23,6 +23,7 @@ from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import IdempotencyMismatch, InvalidRequest, InvalidSpec, NotSupported
 from steelyard.kit.ids import new_id
+from steelyard.specs.faults import field_path
 from steelyard.specs.job import JOB_SPEC, EvalOnlySpec, FineTuneSpec, JobSpec
 from steelyard.specs.states import JobState
 from steelyard.specs.views import PlanView
@@ -150,8 +151,10 @@ def parse_spec(body: bytes) -> JobSpec:
     try:
         return JOB_SPEC.validate_json(body)
     except ValidationError as error:
+        value = json.loads(body)
         faults = [
-            {"param": _path(item["loc"]), "message": item["msg"]} for item in error.errors(include_url=False)
+            {"param": ".".join(map(str, field_path(value, item))), "message": item["msg"]}
+            for item in error.errors(include_url=False)
         ]
         first = faults[0]
         raise InvalidSpec(
@@ -258,12 +261,3 @@ def _parse_json(body: bytes) -> dict[str, Any]:
 
 def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is not a JSON number")
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """Join a Pydantic location; the first entry is the union's tag, which users never wrote."""
-    parts = location[1:] if location and location[0] in _TAGS else location
-    return ".".join(str(part) for part in parts)
-
-
-_TAGS = frozenset({"fine_tune", "hpo", "retrain", "rlhf", "eval_only"})

@@ -21,6 +21,7 @@ from temporalio.service import RPCError
 
 from steelyard.datasets.service import INGEST_TOPIC
 from steelyard.jobs.commands import SIGNAL_TOPIC
+from steelyard.jobs.repository import live_runs
 from steelyard.jobs.submission import START_TOPIC
 from steelyard.kit.errors import SteelyardError
 from steelyard.storage import outbox
@@ -51,6 +52,7 @@ class Dispatcher:
 
     async def run(self) -> None:
         """Relay until cancelled."""
+        await self._remember_live_jobs()
         async with self._listener.subscription(outbox.CHANNEL) as hint:
             while True:
                 try:
@@ -60,6 +62,22 @@ class Dispatcher:
                     relayed = 0
                 if relayed < _BATCH:
                     await wait_for_hint(hint, _POLL_SECONDS)
+
+    async def _remember_live_jobs(self) -> None:
+        """Promise again that every job that is not over has its workflow.
+
+        For one that has, this does nothing. It is for a Temporal that lost its newest commits or all it had:
+        the new workflow walks through the recorded attempts to where the job stands.
+        """
+        while True:
+            try:
+                async with self._database.transaction() as session:
+                    for job_id, run_number in await live_runs(session):
+                        await outbox.enqueue(session, START_TOPIC, job_id, {"run_number": run_number})
+                return
+            except SteelyardError as error:
+                _log.warning("live jobs can't be read", error=error.message)
+                await asyncio.sleep(_POLL_SECONDS)
 
     async def relay(self) -> int:
         """Carry out a batch; return how many were tried."""

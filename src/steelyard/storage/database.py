@@ -8,9 +8,11 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
-from steelyard.kit.errors import Overloaded, Unavailable
+from steelyard.kit.errors import Overloaded, StorageFull, Unavailable
 
 _STATEMENT_TIMEOUT_MS = 15_000
+_DISK_FULL = "53100"
+"""SQLSTATE `disk_full`."""
 
 
 class Database:
@@ -64,6 +66,10 @@ class Database:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise _unavailable() from error
+            if getattr(error.orig, "sqlstate", None) == _DISK_FULL:
+                raise StorageFull(
+                    "the database's disk is full; free some room and send the request again"
+                ) from error
             raise
 
     async def close(self) -> None:

@@ -6,6 +6,7 @@
 
 import asyncio
 import contextlib
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 
 import asyncpg
@@ -18,13 +19,13 @@ _log = structlog.get_logger()
 class Listener:
     """One connection that listens on some channels, and wakes those who wait.
 
-    A waiter passes the channel and how long it is willing to wait without a hint.
+    Waiters wait for any hint on a channel, or for those that carry one payload.
     """
 
     def __init__(self, dsn: str, channels: tuple[str, ...]) -> None:
         self._dsn = dsn
         self._channels = channels
-        self._waiters: dict[str, set[asyncio.Event]] = {channel: set() for channel in channels}
+        self._waiters: defaultdict[tuple[str, str | None], set[asyncio.Event]] = defaultdict(set)
 
     async def run(self) -> None:
         """Listen until cancelled, connecting again whenever the connection breaks."""
@@ -37,14 +38,16 @@ class Listener:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
     @contextlib.asynccontextmanager
-    async def subscription(self, channel: str) -> AsyncGenerator[asyncio.Event]:
-        """Yield an event that is set by each hint on `channel`; clear it before looking."""
-        event = asyncio.Event()
-        self._waiters[channel].add(event)
+    async def subscription(self, channel: str, payload: str | None = None) -> AsyncGenerator[asyncio.Event]:
+        """Yield an event that each hint on `channel` sets (with `payload`: only those that carry it)."""
+        event, key = asyncio.Event(), (channel, payload)
+        self._waiters[key].add(event)
         try:
             yield event
         finally:
-            self._waiters[channel].discard(event)
+            self._waiters[key].discard(event)
+            if not self._waiters[key]:
+                del self._waiters[key]
 
     async def _listen(self) -> None:
         connection = await asyncpg.connect(self._dsn, timeout=5)
@@ -59,9 +62,10 @@ class Listener:
             with contextlib.suppress(OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError):
                 await connection.close(timeout=1)
 
-    def _on_hint(self, _connection: object, _pid: int, channel: str, _payload: object) -> None:
-        for event in self._waiters[channel]:
-            event.set()
+    def _on_hint(self, _connection: object, _pid: int, channel: str, payload: object) -> None:
+        for key in ((channel, None), (channel, str(payload))):
+            for event in self._waiters.get(key, ()):
+                event.set()
 
     def _wake_all(self) -> None:
         for events in self._waiters.values():

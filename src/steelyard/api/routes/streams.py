@@ -83,7 +83,7 @@ async def read_logs(
 async def _event_stream(
     services: Services, actor: Actor, project: str, job: str, after: str | None
 ) -> AsyncIterator[str]:
-    async with services.listener.subscription(CHANNEL) as hint:
+    async with services.listener.subscription(CHANNEL, job) as hint:
         while True:
             try:
                 page, ended = await services.queries.events(actor, project, job, after, MAX_LIMIT)
