@@ -9,8 +9,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from steelyard.datasets.buckets import Bucket, BucketTask, count_buckets, make_bucket
+from steelyard.datasets.columns import Layout
 from steelyard.datasets.decontamination import EvaluationIndex, digests_of_sets
 from steelyard.datasets.holdout import Holdout, compare_at, decide
 from steelyard.datasets.measures import Measures
@@ -21,6 +23,7 @@ from steelyard.datasets.shards import SPLITS, Shards, ShardTask, make_shards
 from steelyard.datasets.sources import Source
 from steelyard.datasets.spool import Chunk, line_chunks, spool
 from steelyard.datasets.stages import Example, StageTally
+from steelyard.datasets.texts import joined_texts
 from steelyard.kit.canonical import digest_file, digest_json
 from steelyard.kit.errors import InvalidDataset
 from steelyard.specs.datasets import (
@@ -38,6 +41,7 @@ ENGINE = "1"
 _SAMPLE_ROWS = 20
 _PARQUET_GROUP_ROWS = 100_000
 _SHOWN_FAULTS = 20
+_EXCERPT_CHARS = 400
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,8 @@ class Built:
     measures: dict[SplitName, Measures]
     holdout: Holdout
     cluster_texts: list[list[str]] = field(default_factory=list[list[str]])
+    """Beginnings of a few rows of each of the largest groups of near-duplicates."""
+    layout: Layout | None = None
 
 
 def prepare(sources: list[Source], reading: ReadingBlock, spool_folder: Path, watch: Watch) -> Input:
@@ -150,7 +156,8 @@ def build(
             digest="",
         )
     )
-    return Built(manifest, input_.names, tallies, _measures(shards), holdout)
+    texts = _cluster_texts(buckets, holdout, plan.layout)
+    return Built(manifest, input_.names, tallies, _measures(shards), holdout, texts, plan.layout)
 
 
 def seal(manifest: VersionManifest) -> VersionManifest:
@@ -339,6 +346,19 @@ def _measures(shards: Sequence[Shards]) -> dict[SplitName, Measures]:
         for split, found in one.measures.items():
             sums.setdefault(split, Measures()).merge(found)
     return sums
+
+
+def _cluster_texts(buckets: Sequence[Bucket], holdout: Holdout, layout: Layout) -> list[list[str]]:
+    starts = np.cumsum([0, *(bucket.rows for bucket in buckets)])
+    return [[_text_at(buckets, starts, row, layout) for row in rows] for rows in holdout.clusters]
+
+
+def _text_at(buckets: Sequence[Bucket], starts: "NDArray[np.int64]", row: int, layout: Layout) -> str:
+    number = int(np.searchsorted(starts, row, side="right")) - 1
+    table = pq.read_table(buckets[number].path, columns=list(layout.kinds)).slice(
+        row - int(starts[number]), 1
+    )
+    return str(joined_texts(layout, table)[0])[:_EXCERPT_CHARS]
 
 
 def _nothing_left(tallies: Sequence[StageTally]) -> str:

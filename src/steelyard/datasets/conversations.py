@@ -151,12 +151,22 @@ def _tool_calls(item: Row, field: str) -> list[Any] | None:
         field = f"{field}.tool_calls"
     if calls is None:
         return None
+    if isinstance(calls, str):
+        calls = _parsed(calls, field)
     if not isinstance(calls, list):
         raise RowFault(field, f"is {_name(calls)}, must be a list")
     listed: list[Any] = calls  # pyright: ignore[reportUnknownVariableType] - JSON
     for index, call in enumerate(listed):
         _check_call(call, f"{field}[{index}]")
     return listed or None
+
+
+def _parsed(text: str, field: str) -> Any:
+    """Tool calls of columnar files are JSON text, as no column type fits them all."""
+    try:
+        return parse_strict(text)
+    except BadJson as error:
+        raise RowFault(field, str(error)) from error
 
 
 def _check_call(call: Any, field: str) -> None:

@@ -12,7 +12,8 @@ from obstore.store import LocalStore
 from steelyard.datasets.build import ENGINE, Built, Watch, build, prepare
 from steelyard.datasets.decontamination import digests_of_sets
 from steelyard.datasets.pool import open_pool
-from steelyard.datasets.sources import find_sources
+from steelyard.datasets.report import save_report
+from steelyard.datasets.sources import Source, find_sources
 from steelyard.datasets.versions import FileVersions, Published
 from steelyard.datasets.work import lock_folder, remove_folder
 from steelyard.kit.canonical import digest_json
@@ -38,6 +39,8 @@ class Request:
     evaluation_sets: Mapping[str, Sequence[str]] | None = None
     """Texts of evaluation sets, by name, that rows must not overlap with."""
     parents: Sequence[ParentEntry] = ()
+    shards: Sequence[Source] = ()
+    """Shards of a version whose rows come before the inputs'."""
 
 
 def ingest_files(
@@ -97,7 +100,8 @@ def build_version(request: Request, watch: Watch) -> Built:
 
 
 def _build(request: Request, scratch: Path, watch: Watch) -> Built:
-    sources = find_sources(request.inputs, scratch=scratch, roots=request.roots, stdin=request.stdin)
+    given = find_sources(request.inputs, scratch=scratch, roots=request.roots, stdin=request.stdin)
+    sources = [*request.shards, *given]
     spool_folder = request.work_root / "spool"
     found = prepare(sources, request.spec.reading, spool_folder, watch)
     sets = request.evaluation_sets or {}
@@ -113,6 +117,7 @@ def _build(request: Request, scratch: Path, watch: Watch) -> Built:
             parents=request.parents,
             watch=watch,
         )
+        save_report(built, request.store_root)
         for chunk in found.chunks:
             if chunk.path.is_relative_to(spool_folder):
                 chunk.path.unlink(missing_ok=True)

@@ -13,7 +13,7 @@ from steelyard.datasets.texts import TextMap, joined_texts, map_texts, row_keys
 from steelyard.specs.datasets import NormalizeBlock
 
 _CONTROLS = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\ufeff]"
-_ENDS = "^[\u200b\u2060]+|[\u200b\u2060]+$"
+_ENDS = r"^[\u200b\u2060\s]*[\u200b\u2060]|[\u200b\u2060][\u200b\u2060\s]*$"
 _BLANK_START = r"^(?:[ \t]*\n)+"
 _NFC_SAFE = r"^[\x00-\u02ff]*$"
 """Characters below U+0300 are their own NFC: most text needs no closer look."""
@@ -48,12 +48,13 @@ class Normalization:
         return texts.str.strip_chars_end().str.replace(_BLANK_START, "")
 
     def _normalized(self, texts: pl.Series) -> pl.Series:
+        """Each step leaves nothing for an earlier one, so that a second run changes nothing."""
         block = self._block
+        if block.control_characters:
+            texts = texts.str.replace_all(_CONTROLS, "").str.replace_all(_ENDS, "")
         if block.unicode is not None and (block.unicode == "nfkc" or not _plain(texts)):
             form = cast("Literal['NFC', 'NFKC']", block.unicode.upper())
             texts = texts.str.normalize(form)
-        if block.control_characters:
-            texts = texts.str.replace_all(_CONTROLS, "").str.replace_all(_ENDS, "")
         if block.trailing_whitespace:
             texts = texts.str.replace_all(r"\r\n?", "\n").str.replace_all("[ \t\u00a0]+\n", "\n")
         return texts

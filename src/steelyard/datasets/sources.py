@@ -6,8 +6,8 @@ is refused. Archives (zip, tar) are refused, so no member's name is ever used as
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -67,7 +67,8 @@ def find_sources(
             found[name] = _source(name, path)
     if not found:
         raise InvalidDataset("no input files; name at least one file, folder, glob or URI")
-    return [found[name] for name in sorted(found)]
+    sources = [found[name] for name in sorted(found)]
+    return sources if roots is None else _named_by_ending(sources)
 
 
 def _expand(item: str, scratch: Path, stdin: BinaryIO | None) -> Iterator[tuple[str, Path]]:
@@ -157,6 +158,9 @@ def _known() -> str:
     return ", ".join(_KINDS)
 
 
-def names_of(sources: Iterable[Source]) -> list[str]:
-    """Return the names of sources, in order."""
-    return [source.name for source in sources]
+def _named_by_ending(sources: list[Source]) -> list[Source]:
+    """Call files by their last names alone, where those differ: a server's folders mean nothing to a user."""
+    last = [Path(source.name).name for source in sources]
+    if len(set(last)) < len(last):
+        return sources
+    return [replace(source, name=name) for source, name in zip(sources, last, strict=True)]

@@ -3,7 +3,7 @@
 Stages run in the order in which the fields stand. Each has a block; `enabled` turns it on or off.
 """
 
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, model_validator
 
@@ -254,3 +254,25 @@ class DatasetVersionView(Message):
     parents: list[ParentEntry] = []
     created: bool = True
     """False where the version was there already."""
+
+
+class VersionDiff(Message):
+    """What sets two versions apart. Rows are compared by content."""
+
+    rows_added: int
+    rows_removed: int
+    rows_shared: int
+    same: bool
+    """Whether the digests are equal."""
+    spec_changes: dict[str, list[Any]] = {}
+    """Field of the spec -> its old and its new value."""
+
+
+class VersionVerification(Message):
+    """Whether a version is what its digest says."""
+
+    ref: str
+    digest: str
+    whole: bool
+    faults: list[str] = []
+    """What is wrong, one sentence each."""

@@ -1,0 +1,216 @@
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
+"""Children of versions: rows appended, filtered by a condition, or mixed by weights.
+
+A filter or mix keeps every row in the split that it was in, so nothing held out comes into training. Rows
+are taken by their ids alone, so the same parents always give the same child.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from steelyard.datasets.build import ENGINE, seal, shards_of
+from steelyard.datasets.columns import ID_COLUMN, Layout
+from steelyard.datasets.export import layout_of_version
+from steelyard.datasets.ingest import Request
+from steelyard.datasets.shards import SPLITS, content_digest
+from steelyard.datasets.sources import Source
+from steelyard.datasets.store import BlobStore
+from steelyard.datasets.texts import joined_texts, turns_of
+from steelyard.kit.errors import InvalidRequest
+from steelyard.specs.datasets import ParentEntry, ShardEntry, SplitName, StageReport, VersionManifest
+
+
+@dataclass(frozen=True)
+class Parent:
+    """A version that a child is made from, and its share in a mix."""
+
+    ref: str
+    manifest: VersionManifest
+    weight: float = 1.0
+
+
+def appending(request: Request, parent: Parent) -> Request:
+    """Return the request that ingests the parent's rows and the new files' together, with one spec.
+
+    Build it with `build_version`. Its stages see all rows, so new rows that repeat old ones are dropped.
+    """
+    store = BlobStore.at(request.store_root)
+    request.work_root.mkdir(parents=True, exist_ok=True)
+    shards = [
+        Source(f"{parent.ref}/{number}", store.fetch(shard.digest, request.work_root), "parquet", None)
+        for number, shard in enumerate(parent.manifest.shards)
+    ]
+    entry = ParentEntry(ref=parent.ref, digest=parent.manifest.digest, how="append")
+    return replace(request, shards=shards, parents=[*request.parents, entry])
+
+
+def filter_version(parent: Parent, where: str, *, store_root: Path) -> VersionManifest:
+    """Keep the rows for which a condition holds; shards go into the store, the manifest is returned.
+
+    Args:
+        where: an SQL expression over the columns of text, and `all_text`, `chars`, `words` and `turns`.
+
+    Raises:
+        InvalidRequest: the expression isn't understood, or holds for no row.
+    """
+    store = BlobStore.at(store_root)
+    entries: list[ShardEntry] = []
+    with TemporaryDirectory() as scratch:
+        for shard in parent.manifest.shards:
+            table = pq.read_table(store.fetch(shard.digest, Path(scratch)))
+            kept = table.filter(pa.array(_holds(parent.manifest, table, where)))
+            entries.extend(_store(kept, shard.split, store, Path(scratch)))
+    entry = ParentEntry(ref=parent.ref, digest=parent.manifest.digest, how="filter", where=where)
+    return _child([parent], [entry], "filter", entries)
+
+
+def mix_versions(parents: Sequence[Parent], *, store_root: Path) -> VersionManifest:
+    """Take rows of each parent in proportion to the weights: as many as there are without repeating any.
+
+    Raises:
+        InvalidRequest: the parents have different columns, or a weight isn't above 0.
+    """
+    if len(parents) < 2 or any(parent.weight <= 0 for parent in parents):
+        raise InvalidRequest("a mix needs two versions or more, each with a weight above 0", param="weights")
+    first = parents[0].manifest
+    if any((p.manifest.format, p.manifest.columns) != (first.format, first.columns) for p in parents):
+        raise InvalidRequest("only versions with the same format and columns can be mixed", param="parents")
+    store = BlobStore.at(store_root)
+    entries: list[ShardEntry] = []
+    with TemporaryDirectory() as scratch:
+        for split in SPLITS:
+            entries.extend(_mix_split(parents, split, store, Path(scratch)))
+    links = [ParentEntry(ref=p.ref, digest=p.manifest.digest, how="mix", weight=p.weight) for p in parents]
+    return _child(parents, links, "mix", entries)
+
+
+def _mix_split(
+    parents: Sequence[Parent], split: SplitName, store: BlobStore, scratch: Path
+) -> list[ShardEntry]:
+    counts = [sum(shard.rows for shard in shards_of(parent.manifest, split)) for parent in parents]
+    scale = min(count / parent.weight for count, parent in zip(counts, parents, strict=True))
+    limits = [_limit(parent, split, int(scale * parent.weight), store, scratch) for parent in parents]
+    pieces = max(len(shards_of(parent.manifest, split)) for parent in parents)
+    entries: list[ShardEntry] = []
+    for number in range(pieces):
+        tables = [
+            _taken(parent, split, limit, number, pieces, store, scratch)
+            for parent, limit in zip(parents, limits, strict=True)
+        ]
+        merged = pa.concat_tables(tables).sort_by([(ID_COLUMN, "ascending")]).combine_chunks()
+        ids = pl.Series(merged.column(ID_COLUMN))
+        repeats = (ids == ids.shift(1)).fill_null(False)
+        entries.extend(_store(merged.filter((~repeats).to_arrow().cast(pa.bool_())), split, store, scratch))
+    return entries
+
+
+def _limit(parent: Parent, split: SplitName, count: int, store: BlobStore, scratch: Path) -> int:
+    """Return the bound of the ranks of the `count` rows that come first by rank."""
+    ranks = [
+        _ranks(pq.read_table(store.fetch(shard.digest, scratch), columns=[ID_COLUMN]))
+        for shard in shards_of(parent.manifest, split)
+    ]
+    if not count:
+        return 0
+    ordered = np.sort(np.concatenate(ranks))
+    return int(ordered[count - 1]) + 1
+
+
+def _taken(
+    parent: Parent, split: SplitName, limit: int, number: int, pieces: int, store: BlobStore, scratch: Path
+) -> pa.Table:
+    tables: list[pa.Table] = []
+    low, high = (number << 32) // pieces, ((number + 1) << 32) // pieces
+    for shard in parent.manifest.shards:
+        table = pq.read_table(store.fetch(shard.digest, scratch))
+        prefixes = _numbers(table, 0, 4, pl.UInt32())
+        inside = (prefixes >= low) & (prefixes < high) & (_ranks(table) < limit)
+        tables.append(table.filter(pa.array(inside & (shard.split == split))))
+    return pa.concat_tables(tables)
+
+
+def _ranks(table: pa.Table) -> NDArray[np.uint64]:
+    """The last bytes of an id say nothing about the first, by which rows are ordered."""
+    return _numbers(table, 24, 8, pl.UInt64())
+
+
+def _numbers(table: pa.Table, start: int, size: int, dtype: pl.DataType) -> NDArray[np.uint64]:
+    ids = pl.Series(table.column(ID_COLUMN))
+    return (
+        ids.bin.slice(start, size).bin.reinterpret(dtype=dtype, endianness="big").to_numpy().astype(np.uint64)
+    )
+
+
+def _holds(manifest: VersionManifest, table: pa.Table, where: str) -> NDArray[np.bool_]:
+    layout = layout_of_version(manifest, table.schema)
+    try:
+        kept = _facts(layout, table).select(pl.sql_expr(where).alias("kept"))["kept"]
+    except pl.exceptions.PolarsError as error:
+        raise InvalidRequest(f"the condition isn't understood: {error}", param="where") from error
+    if kept.dtype != pl.Boolean or len(kept) != table.num_rows:
+        raise InvalidRequest("the condition must be true or false for each row", param="where")
+    return kept.fill_null(False).to_numpy()
+
+
+def _facts(layout: Layout, table: pa.Table) -> pl.DataFrame:
+    texts = joined_texts(layout, table)
+    columns = {name: joined_texts(layout, table, (name,)) for name in layout.texts}
+    measured = {
+        "all_text": texts,
+        "chars": texts.str.len_chars(),
+        "words": texts.str.count_matches(r"\S+"),
+        "turns": turns_of(layout, table),
+    }
+    return pl.DataFrame({**columns, **measured})
+
+
+def _store(table: pa.Table, split: SplitName, store: BlobStore, scratch: Path) -> list[ShardEntry]:
+    if not table.num_rows:
+        return []
+    part = scratch / "child.parquet"
+    pq.write_table(table, part, row_group_size=8192, compression="zstd", compression_level=3)
+    return [
+        ShardEntry(
+            split=split,
+            rows=table.num_rows,
+            digest=store.put_file(part),
+            size_bytes=part.stat().st_size,
+            content_digest=content_digest(table),
+        )
+    ]
+
+
+def _child(
+    parents: Sequence[Parent], links: list[ParentEntry], how: str, entries: list[ShardEntry]
+) -> VersionManifest:
+    if not entries:
+        raise InvalidRequest("no row is left; loosen the condition", param="where")
+    first = parents[0].manifest
+    rows_in = sum(parent.manifest.rows_kept for parent in parents)
+    kept = sum(entry.rows for entry in entries)
+    stage = StageReport(name=how, rows_in=rows_in, rows_kept=kept, rows_dropped=rows_in - kept)
+    train = sum(entry.rows for entry in entries if entry.split == "train")
+    ordered = sorted(entries, key=lambda entry: SPLITS.index(entry.split))
+    return seal(
+        first.model_copy(
+            update={
+                "engine": ENGINE,
+                "parents": links,
+                "rows_in": rows_in,
+                "rows_kept": kept,
+                "rows_train": train,
+                "rows_validation": kept - train,
+                "stages": [stage],
+                "shards": ordered,
+            }
+        )
+    )

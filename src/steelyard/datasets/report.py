@@ -1,0 +1,81 @@
+"""What an ingest did, for people: JSON, and a page that needs no network.
+
+Reports lie in the store by the version's digest. They show examples of rows, which the digest doesn't
+cover, so they are written anew by every ingest of the version.
+"""
+
+from pathlib import Path
+from typing import Any
+
+import obstore
+from obstore.store import LocalStore, ObjectStore
+
+from steelyard.datasets.build import Built
+from steelyard.datasets.export import head
+from steelyard.datasets.report_page import render_page
+from steelyard.datasets.stages import StageTally
+from steelyard.kit.canonical import canonical_json
+from steelyard.kit.errors import NotFound
+
+_SAMPLES = 5
+
+
+def save_report(built: Built, store_root: Path) -> None:
+    """Write both forms of the report into the store."""
+    store = LocalStore(store_root, mkdir=True)
+    report = report_of(built, store_root)
+    obstore.put(store, report_key(built.manifest.digest, "json"), canonical_json(report))
+    obstore.put(store, report_key(built.manifest.digest, "html"), render_page(report).encode())
+
+
+def load_report(store: ObjectStore, digest: str, form: str) -> bytes:
+    """Return the report of the version with this digest, as `json` or `html`.
+
+    Raises:
+        NotFound: there is none.
+    """
+    try:
+        return bytes(obstore.get(store, report_key(digest, form)).bytes())
+    except FileNotFoundError as error:
+        raise NotFound("this version has no report; ingest the files again to make one") from error
+
+
+def report_key(digest: str, form: str) -> str:
+    """Return the key of a report in the store."""
+    return f"reports/{digest.removeprefix('sha256:')}.{form}"
+
+
+def report_of(built: Built, store_root: Path) -> dict[str, Any]:
+    """Return the report as a JSON value."""
+    manifest = built.manifest
+    return {
+        "digest": manifest.digest,
+        "format": manifest.format,
+        "columns": manifest.columns,
+        "files": built.names,
+        "rows_in": manifest.rows_in,
+        "rows_kept": manifest.rows_kept,
+        "rows_train": manifest.rows_train,
+        "rows_validation": manifest.rows_validation,
+        "stages": [_stage(tally, built.names) for tally in built.tallies],
+        "lengths": {split: found.freeze() for split, found in built.measures.items()},
+        "cluster_sizes": {str(size): count for size, count in built.holdout.cluster_sizes.items()},
+        "clusters": built.cluster_texts,
+        "samples": head(manifest, _SAMPLES, store_root=store_root),
+        "spec": manifest.spec.model_dump(mode="json"),
+    }
+
+
+def _stage(tally: StageTally, names: list[str]) -> dict[str, Any]:
+    return {
+        **tally.report().model_dump(),
+        "seconds": round(tally.seconds, 3),
+        "examples": [
+            {
+                "place": f"{names[example.file]}:{example.line}",
+                "reason": example.reason,
+                "text": example.text,
+            }
+            for example in tally.examples
+        ],
+    }
