@@ -173,3 +173,21 @@ def _flip_a_byte(path: Path) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 0xFF
     path.write_bytes(data)
+
+
+def test_a_temporal_that_lost_everything_is_told_again_and_training_goes_on(
+    platform: LivePlatform, client: Client, undisturbed: JobView
+) -> None:
+    job = client.jobs.submit(sums_spec())
+    before = wait_for_step(client, job.id, 30)
+
+    os.kill(platform.pid("temporal"), signal.SIGKILL)
+    for path in (platform.home / "temporal").iterdir():
+        path.unlink()
+    platform.kill("worker-1")
+
+    ended = wait_for_state(client, job.id, "succeeded", "failed")
+    assert ended.state == "succeeded", ended.status_message
+    assert ended.attempts[0].pid == before.attempts[0].pid
+    assert len(ended.attempts) == 1
+    assert _weights(ended) == _weights(undisturbed)

@@ -105,6 +105,8 @@ class LifecycleService:
             job = await repository.lock_job(session, job_id)
             made = await repository.attempt_by_launch(session, job_id, launch_key)
             if made is not None:
+                if made.state != "ended" and job.state == JobState.QUEUED:
+                    self._set_state(job, JobState.STARTING, None, f"attempt {made.number} goes on")
                 return Launch(_orders(job, moved=True), made.id)
             rows = await repository.checkpoints_of(session, job_id)
             named = job.resume_checkpoint_id
