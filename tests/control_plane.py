@@ -16,6 +16,8 @@ from steelyard.compute.local.executor import LocalExecutor
 from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
+from steelyard.governance.audit.queries import AuditQueryService
+from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.identity import Actor, AttemptTokens, Authenticator, SessionTokens
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
@@ -83,6 +85,8 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 datasets=DatasetService(database, uploads),
                 dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),
                 uploads=uploads,
+                audit=AuditQueryService(database),
+                refusals=RefusalRecorder(database),
                 listener=listener,
                 executor=LocalExecutor(),
                 mlflow=mlflow,
@@ -108,5 +112,6 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
             )
             server.should_exit = True
             await tasks[0]
+            await services.refusals.close()
             tasks[1].cancel()
             await asyncio.gather(tasks[1], return_exceptions=True)

@@ -19,9 +19,11 @@ def actor_of(request: Request) -> Actor:
     Raises:
         Unauthenticated: no token, or one that is not known.
     """
-    return services_of(request).authenticator.authenticate(
+    actor = services_of(request).authenticator.authenticate(
         bearer_token(request), request_id_of(request), request.client.host if request.client else None
     )
+    request.state.actor = actor
+    return actor
 
 
 def bearer_token(request: Request) -> str | None:

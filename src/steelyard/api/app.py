@@ -8,8 +8,10 @@ from fastapi.openapi.utils import get_openapi
 
 from steelyard.api.errors import register_error_handlers
 from steelyard.api.middleware import RequestMiddleware
+from steelyard.api.refusals import RefusalMiddleware
 from steelyard.api.routes import (
     attempts,
+    audit,
     commands,
     datasets,
     health,
@@ -26,7 +28,7 @@ from steelyard.specs.job import SPEC_CLASSES
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-_ROUTERS = (health, schemas, commands, jobs, streams, attempts, datasets, models, sessions, mlflow)
+_ROUTERS = (health, schemas, commands, jobs, streams, attempts, datasets, models, audit, sessions, mlflow)
 
 
 def create_app(services: Services, version: str, lifespan: Lifespan | None = None) -> FastAPI:
@@ -38,6 +40,7 @@ def create_app(services: Services, version: str, lifespan: Lifespan | None = Non
         lifespan=lifespan,
     )
     app.state.services = services
+    app.add_middleware(RefusalMiddleware, recorder=services.refusals)
     app.add_middleware(RequestMiddleware, max_in_flight=services.max_requests_in_flight)
     register_error_handlers(app)
     for module in _ROUTERS:

@@ -80,6 +80,7 @@ def _request_id(request: Request) -> str | None:
 async def _answer_own(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, SteelyardError):
         raise error
+    request.state.error = (error.code, error.param)
     return error_response(
         _request_id(request), error.http_status, error.code, error.message, error.param, dict(error.details)
     )
@@ -93,6 +94,7 @@ async def _answer_invalid(request: Request, error: Exception) -> JSONResponse:
         for item in error.errors()
     ]
     first = faults[0]
+    request.state.error = ("invalid_request", first["param"])
     return error_response(
         _request_id(request), 422, "invalid_request", f"{first['param']}: {first['message']}",
         first["param"], {"faults": faults},
@@ -103,6 +105,7 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
     code = {404: "not_found", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    request.state.error = (code, None)
     message = f"{error.detail}: {request.method} {request.url.path}; the routes are at /docs"
     return error_response(_request_id(request), error.status_code, code, message)
 

@@ -8,6 +8,8 @@ from steelyard.compute.executor import Executor
 from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
+from steelyard.governance.audit.queries import AuditQueryService
+from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.identity import Authenticator, SessionTokens
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.queries import QueryService
@@ -33,6 +35,8 @@ class Services:
     datasets: DatasetService
     dataset_files: DatasetFileService
     uploads: UploadService
+    audit: AuditQueryService
+    refusals: RefusalRecorder
     listener: Listener
     executor: Executor
     mlflow: httpx.AsyncClient

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from typer import TyperException
 
-from steelyard.cli import control, data, demo, platform, queries, schema, streams, submission, waiting
+from steelyard.cli import audit, control, data, demo, platform, queries, schema, streams, submission, waiting
 from steelyard.cli.app import make_app
 from steelyard.cli.exits import ExitCode
 from steelyard.cli.failures import report
@@ -14,7 +14,7 @@ from steelyard.client.errors import ClientError
 from steelyard.kit.errors import SteelyardError
 
 APP = make_app()
-for _module in (platform, submission, queries, streams, waiting, control, data, demo, schema):
+for _module in (platform, submission, queries, streams, waiting, control, data, audit, demo, schema):
     _module.register(APP)
 
 

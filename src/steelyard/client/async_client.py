@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from steelyard.client import job_calls
+from steelyard.client.async_audit import AsyncAudit
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_transport import AsyncTransport
@@ -58,6 +59,7 @@ class AsyncClient:
         self.project = project_from_environment(project)
         self.jobs = AsyncJobs(self._transport, self.project)
         self.datasets = AsyncDatasets(self._transport, self.project)
+        self.audit = AsyncAudit(self._transport)
 
     @property
     def api_url(self) -> str:

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from steelyard.client import job_calls
+from steelyard.client.audit import Audit
 from steelyard.client.datasets import Datasets
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.jobs import Jobs
@@ -56,6 +57,7 @@ class Client:
         self.project = project_from_environment(project)
         self.jobs = Jobs(self._transport, self.project)
         self.datasets = Datasets(self._transport, self.project)
+        self.audit = Audit(self._transport)
 
     @property
     def api_url(self) -> str:

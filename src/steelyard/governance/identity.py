@@ -15,12 +15,12 @@ _SESSION_PREFIX = "sys_"
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody who acts: a person, the platform itself, or a training process.
+    """Somebody who acts: a person, the platform itself, a training process, or somebody without a token.
 
     `project_id` and `attempt_id` are set for an attempt alone; it reaches nothing but itself.
     """
 
-    kind: Literal["user", "system", "attempt"]
+    kind: Literal["user", "system", "attempt", "anonymous"]
     id: str
     request_id: str | None = None
     source: str | None = None

@@ -24,6 +24,7 @@ def make_app() -> FastAPI:
         listening = asyncio.create_task(ground.listener.run())
         yield
         listening.cancel()
+        await services.refusals.close()
         await ground.close()
 
     return create_app(services, version("steelyard"), lifespan)

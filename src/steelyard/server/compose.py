@@ -18,6 +18,11 @@ from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.datasets.files import DatasetFileService, Export
 from steelyard.datasets.service import DatasetService, uploads_folder
 from steelyard.datasets.uploads import UploadService
+from steelyard.governance.audit.keys import load_signer
+from steelyard.governance.audit.publication import CheckpointFolder, Shelf
+from steelyard.governance.audit.queries import AuditQueryService
+from steelyard.governance.audit.refusals import RefusalRecorder
+from steelyard.governance.audit.sealing import Sealer
 from steelyard.governance.identity import AttemptTokens, Authenticator, SessionTokens
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
@@ -118,6 +123,8 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         datasets=DatasetService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
         uploads=ground.uploads,
+        audit=AuditQueryService(ground.database),
+        refusals=RefusalRecorder(ground.database),
         listener=ground.listener,
         executor=ground.executor,
         mlflow=ground.mlflow,
@@ -166,6 +173,21 @@ def build_worker(settings: Settings) -> WorkerParts:
         uploads_folder(layout.objects),
     )
     return WorkerParts(ground, activities, ingest, AdmissionService(database))
+
+
+def build_sealer(ground: Ground) -> Sealer:
+    """Build what seals the audit trail. Makes its key at the first start.
+
+    Raises:
+        PermissionDenied, Unavailable: the key can't be used.
+    """
+    shelves: list[Shelf] = [CheckpointFolder(ground.layout.audit_checkpoints)]
+    if url := ground.settings.audit_checkpoint_url:
+        # Few have one, and the library costs every process its start.
+        from steelyard.governance.audit.bucket import CheckpointBucket  # noqa: PLC0415
+
+        shelves.append(CheckpointBucket.from_url(url))
+    return Sealer(ground.database, load_signer(ground.layout.audit_key), shelves)
 
 
 def _exporter(store_root: Path) -> Export:

@@ -87,6 +87,16 @@ class HomeLayout:
         return self.secrets / "payload.key"
 
     @property
+    def audit_key(self) -> Path:
+        """Private key that signs the checkpoints of the audit trail; the worker makes it."""
+        return self.secrets / "audit.key"
+
+    @property
+    def audit_checkpoints(self) -> Path:
+        """Signed checkpoints of the audit trail, and the public key. Copy them elsewhere now and then."""
+        return self.root / "audit" / "checkpoints"
+
+    @property
     def platform_file(self) -> Path:
         """Addresses of the running platform; see `read_platform`."""
         return self.run / "platform.json"

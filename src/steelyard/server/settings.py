@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     """A trainer that can't renew its lease for so long saves and leaves."""
     stall_seconds: float = 300.0
     """A local attempt that reported nothing for so long, though its process lives, is killed."""
+    audit_checkpoint_url: str | None = None
+    """`s3://bucket/prefix` (best with object lock), `gs://` or `az://`: audit checkpoints go there too."""
     log_level: str = "INFO"
     otlp_endpoint: str | None = None
     """OpenTelemetry collector for traces. Unset: no traces are sent."""

@@ -16,7 +16,7 @@ from steelyard.compute.local.node import detect_node
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL
 from steelyard.kit.errors import SteelyardError
-from steelyard.server.compose import WorkerParts, build_worker
+from steelyard.server.compose import Ground, WorkerParts, build_sealer, build_worker
 from steelyard.server.dispatcher import TASK_QUEUE, Dispatcher
 from steelyard.server.settings import Settings
 from steelyard.server.telemetry import set_up_telemetry
@@ -28,6 +28,7 @@ from steelyard.workflows.job import JobWorkflow
 _ROUND_SECONDS = 2.0
 _NODE_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
+_KEY_SECONDS = 10.0
 _MAX_ACTIVITIES = 1000
 _HEARTBEAT_THROTTLE = timedelta(seconds=5)
 _BYTES_PER_GB = 10**9
@@ -51,6 +52,7 @@ async def _run(settings: Settings) -> None:
         asyncio.create_task(listener.run(), name="listener"),
         asyncio.create_task(_report_node(settings, parts.admission), name="node agent"),
         asyncio.create_task(_schedule(parts.admission, listener), name="scheduler"),
+        asyncio.create_task(_seal(parts.ground), name="audit sealer"),
         asyncio.create_task(_work(settings, parts), name="temporal worker"),
     ]
     stopping = asyncio.create_task(stop.wait())
@@ -120,6 +122,14 @@ async def _schedule(admission: AdmissionService, listener: Listener) -> None:
             with _tolerating("the scheduler could not run"):
                 await admission.run_round()
             await wait_for_hint(hint, _ROUND_SECONDS)
+
+
+async def _seal(ground: Ground) -> None:
+    """Seal the audit trail. A key that can't be used stops nothing else, and is tried again."""
+    while True:
+        with _tolerating("the audit trail is not being sealed"):
+            await build_sealer(ground).run()
+        await asyncio.sleep(_KEY_SECONDS)
 
 
 async def _report_node(settings: Settings, admission: AdmissionService) -> None:

@@ -111,7 +111,8 @@ class Sealer:
             if last is None or (published is not None and published[0] == last.size):
                 return
             moment = self._clock()
-            for shelf in self._shelves:
+            # The first one tells the next round that all is done, so it comes last.
+            for shelf in reversed(self._shelves):
                 await asyncio.to_thread(shelf.publish, last.size, last.note, moment, self._signer.verifier)
 
     async def _published(self) -> tuple[int, bytes] | None:
