@@ -6,11 +6,13 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from tests.attempt_api import STALE, serve_attempt_api
 from tests.run_factory import (
     CHATS,
     PAIRS,
@@ -38,6 +40,15 @@ _FULL = fine_tune_spec(
     training=TRAINING | {"max_steps": 40, "warmup_steps": 5}, checkpoint={"save_steps": 10}
 )
 _LORA = _FULL | {"peft": {"r": 4, "lora_alpha": 8, "lora_dropout": 0.1}}
+
+
+@pytest.fixture(autouse=True)
+def _own_process(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Take back what a trainer does to its process, where that process is ours."""
+    monkeypatch.setenv("STEELYARD_RUN", "")
+    handler = signal.getsignal(signal.SIGTERM)
+    yield
+    signal.signal(signal.SIGTERM, handler)
 
 
 def _wait_for_step(run_path: Path, step: int) -> None:
@@ -136,6 +147,42 @@ class TestResume:
         outcome = read_outcome(second)
         assert outcome.reason is Reason.TRANSIENT_FAILURE
         assert "optimizer.pt" in outcome.message
+
+
+class TestPlatform:
+    def test_it_hears_of_every_checkpoint_and_of_the_end(self, tmp_path: Path) -> None:
+        with serve_attempt_api() as api:
+            _finish(make_run(tmp_path / "job", api_url=api.url))
+        assert [body["step"] for body in api.bodies("checkpoints")] == [2, 4, 6]
+        assert api.bodies("result")[0]["outcome"]["kind"] == "succeeded"
+        assert api.bodies("report")[-1]["total_steps"] == 6
+
+    def test_an_api_that_never_answers_does_not_stop_training(
+        self, tmp_path: Path, undisturbed: tuple[Any, str]
+    ) -> None:
+        spec, expected = undisturbed
+        with serve_attempt_api() as api:
+            url = api.url
+        assert _weights(_finish(make_run(tmp_path / "job", spec=spec, api_url=url))) == expected
+        assert [each.step for each in list_checkpoints(tmp_path / "job")] == [40, 30, 20, 10]
+
+    def test_a_run_out_lease_saves_and_leaves(self, tmp_path: Path) -> None:
+        with serve_attempt_api() as api:
+            url = api.url
+        run_path = make_run(tmp_path / "job", spec=_FULL, api_url=url, lease_seconds=0.0)
+        assert sft.main(run_path) == ExitCode.CHECKPOINTED
+        assert read_outcome(run_path).reason is Reason.LEASE_LOST
+
+    def test_a_replaced_attempt_publishes_nothing_and_leaves(self, tmp_path: Path) -> None:
+        spec = _FULL | {"training": TRAINING | {"max_steps": 100_000}}
+        with serve_attempt_api() as api:
+            api.answers["checkpoints"] = STALE
+            run_path = make_run(tmp_path / "job", spec=spec, api_url=api.url)
+            assert sft.main(run_path) == ExitCode.TRANSIENT
+        assert read_outcome(run_path).reason is Reason.LEASE_LOST
+        assert len(api.bodies("checkpoints")) == 1
+        assert api.bodies("result") == []
+        assert not (tmp_path / "job" / "models").exists()
 
 
 class TestFormats:

@@ -24,6 +24,8 @@ def conduct(run_path: Path, body: Body) -> int:
     """
     die_with_parent()
     logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
+    # One line a second, for every report, is no news.
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     run_path = run_path.absolute()
     os.environ[RUN_VARIABLE] = str(run_path)
     try:

@@ -1,14 +1,12 @@
 """The channel against a real HTTP server that goes away, comes back, and refuses."""
 
-import json
-import threading
 import time
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.attempt_api import STALE, AttemptApi, serve_attempt_api
 
 from steelyard.runtime.link import ApiLink
 from steelyard.runtime.reporting import ApiChannel
@@ -16,59 +14,15 @@ from steelyard.specs.outcome import ExitCode, Outcome, OutcomeKind
 from steelyard.specs.reports import AttemptReport, CheckpointReport, EventReport
 from steelyard.specs.states import Reason
 
-Answer = tuple[int, dict[str, Any]]
-_RENEWED: Answer = (200, {"lease_seconds": 60.0})
-_STALE: Answer = (409, {"error": {"type": "conflict", "code": "stale_lease", "message": "epoch 1 is over"}})
 
-
-class Api:
-    """What the server saw, and what it answers by verb."""
-
-    def __init__(self) -> None:
-        self.seen: list[tuple[str, dict[str, Any]]] = []
-        self.tokens: set[str] = set()
-        self.answers: dict[str, Answer] = {}
-        self.url = ""
-
-    def bodies(self, verb: str) -> list[dict[str, Any]]:
-        return [body for seen, body in self.seen if seen == verb]
+@pytest.fixture
+def api() -> Iterator[AttemptApi]:
+    with serve_attempt_api() as api:
+        yield api
 
 
 @pytest.fixture
-def api() -> Iterator[Api]:
-    api = Api()
-
-    class Handler(BaseHTTPRequestHandler):
-        protocol_version = "HTTP/1.1"
-
-        def do_POST(self) -> None:
-            verb = self.path.rsplit("/", 1)[1]
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            api.seen.append((verb, body))
-            api.tokens.add(str(self.headers["Authorization"]))
-            status, answer = api.answers.get(verb, _RENEWED)
-            data = json.dumps(answer).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(data)))
-            self.end_headers()
-            self.wfile.write(data)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base's name
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    api.url = f"http://127.0.0.1:{server.server_address[1]}"
-    yield api
-    server.shutdown()
-    server.server_close()
-    thread.join()
-
-
-@pytest.fixture
-def open_channel(api: Api, tmp_path: Path) -> Iterator[Callable[..., ApiChannel]]:
+def open_channel(api: AttemptApi, tmp_path: Path) -> Iterator[Callable[..., ApiChannel]]:
     (tmp_path / "token").write_text("sat_secret\n")
     opened: list[ApiChannel] = []
 
@@ -104,7 +58,7 @@ _OUTCOME = Outcome(
 
 class TestReporting:
     def test_reports_carry_the_token_and_the_newest_wins(
-        self, api: Api, open_channel: Callable[..., ApiChannel]
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
     ) -> None:
         channel = open_channel()
         for step in range(1, 200):
@@ -114,14 +68,14 @@ class TestReporting:
         assert api.tokens == {"Bearer sat_secret"}
 
     def test_silence_is_no_reason_to_be_silent(
-        self, api: Api, open_channel: Callable[..., ApiChannel]
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
     ) -> None:
         open_channel()
         _until(lambda: len(api.bodies("report")) > 3)
         assert {body["phase"] for body in api.bodies("report")} == {"loading"}
 
     def test_checkpoints_wait_for_the_api_and_keep_their_order(
-        self, api: Api, open_channel: Callable[..., ApiChannel]
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
     ) -> None:
         api.answers["checkpoints"] = (503, {})
         channel = open_channel()
@@ -135,7 +89,7 @@ class TestReporting:
         _until(lambda: accepted == [10, 20, 30])
 
     def test_a_refused_checkpoint_does_not_hold_up_the_next(
-        self, api: Api, open_channel: Callable[..., ApiChannel]
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
     ) -> None:
         api.answers["checkpoints"] = (422, {"error": {"type": "t", "code": "invalid", "message": "no"}})
         channel = open_channel()
@@ -146,7 +100,7 @@ class TestReporting:
         channel.publish(_checkpoint(20), lambda report: accepted.append(report.step))
         _until(lambda: accepted == [20])
 
-    def test_directives_are_obeyed(self, api: Api, open_channel: Callable[..., ApiChannel]) -> None:
+    def test_directives_are_obeyed(self, api: AttemptApi, open_channel: Callable[..., ApiChannel]) -> None:
         api.answers["report"] = (200, {"lease_seconds": 60.0, "checkpoint": True})
         channel = open_channel()
         _until(channel.take_checkpoint_request)
@@ -157,7 +111,7 @@ class TestReporting:
 
 class TestLease:
     def test_an_api_that_is_away_does_not_stop_training_before_the_lease_is_over(
-        self, api: Api, open_channel: Callable[..., ApiChannel]
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
     ) -> None:
         api.answers["report"] = (503, {})
         channel = open_channel(lease_seconds=0.3)
@@ -167,12 +121,14 @@ class TestLease:
         assert time.monotonic() - began > 0.25
         assert not channel.is_fenced
 
-    def test_an_answer_renews_it(self, api: Api, open_channel: Callable[..., ApiChannel]) -> None:
+    def test_an_answer_renews_it(self, api: AttemptApi, open_channel: Callable[..., ApiChannel]) -> None:
         channel = open_channel(lease_seconds=0.0)
         _until(lambda: channel.stop_reason is None)
 
-    def test_a_stale_lease_fences_for_good(self, api: Api, open_channel: Callable[..., ApiChannel]) -> None:
-        api.answers["checkpoints"] = _STALE
+    def test_a_stale_lease_fences_for_good(
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
+    ) -> None:
+        api.answers["checkpoints"] = STALE
         channel = open_channel()
         accepted: list[int] = []
         channel.publish(_checkpoint(10), lambda report: accepted.append(report.step))
@@ -185,7 +141,7 @@ class TestLease:
         assert accepted == []
 
     def test_any_other_conflict_is_not_a_lost_lease(
-        self, api: Api, open_channel: Callable[..., ApiChannel]
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
     ) -> None:
         error = {"type": "conflict", "code": "conflict", "message": "exists"}
         api.answers["checkpoints"] = (409, {"error": error})
@@ -198,7 +154,7 @@ class TestLease:
 
 class TestClose:
     def test_what_waits_goes_out_before_the_outcome(
-        self, api: Api, open_channel: Callable[..., ApiChannel]
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
     ) -> None:
         channel = open_channel()
         channel.report(_progress(9))
