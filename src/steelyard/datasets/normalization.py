@@ -9,11 +9,12 @@ import pyarrow as pa
 
 from steelyard.datasets.columns import Layout
 from steelyard.datasets.stages import Outcome
-from steelyard.datasets.texts import TextMap, joined_texts, map_texts, row_keys
+from steelyard.datasets.texts import TextMap, joined_texts, map_texts
 from steelyard.specs.datasets import NormalizeBlock
 
 _CONTROLS = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\ufeff]"
 _ENDS = r"^[\u200b\u2060\s]*[\u200b\u2060]|[\u200b\u2060][\u200b\u2060\s]*$"
+_SUSPECTS = "[\x00-\x08\x0b\x0c\x0e-\x1f\x7f\u0080-\u0084\u0086-\u009f\ufeff\u200b\u2060]"
 _BLANK_START = r"^(?:[ \t]*\n)+"
 _NFC_SAFE = r"^[\x00-\u02ff]*$"
 """Characters below U+0300 are their own NFC: most text needs no closer look."""
@@ -29,10 +30,10 @@ class Normalization:
 
     def run(self, layout: Layout, table: pa.Table) -> Outcome:
         """Alter texts; a row whose text is blank afterwards is dropped."""
-        before = row_keys(layout, table, layout.texts)
+        before = joined_texts(layout, table)
         changed_table = map_texts(layout, table, self._change(layout))
-        after = row_keys(layout, changed_table, layout.texts)
-        blank = joined_texts(layout, changed_table).str.strip_chars() == ""
+        after = joined_texts(layout, changed_table)
+        blank = ~after.str.contains(r"\S")
         reasons = pl.select(pl.when(blank).then(pl.lit("empty after normalisation"))).to_series()
         return Outcome(changed_table, reasons, changed=int((before != after).sum()))
 
@@ -50,13 +51,15 @@ class Normalization:
     def _normalized(self, texts: pl.Series) -> pl.Series:
         """Each step leaves nothing for an earlier one, so that a second run changes nothing."""
         block = self._block
-        if block.control_characters:
+        if block.control_characters and texts.str.contains(_SUSPECTS).any():
             texts = texts.str.replace_all(_CONTROLS, "").str.replace_all(_ENDS, "")
         if block.unicode is not None and (block.unicode == "nfkc" or not _plain(texts)):
             form = cast("Literal['NFC', 'NFKC']", block.unicode.upper())
             texts = texts.str.normalize(form)
         if block.trailing_whitespace:
-            texts = texts.str.replace_all(r"\r\n?", "\n").str.replace_all("[ \t\u00a0]+\n", "\n")
+            if texts.str.contains("\r", literal=True).any():
+                texts = texts.str.replace_all(r"\r\n?", "\n")
+            texts = texts.str.replace_all("[ \t\u00a0]+\n", "\n")
         return texts
 
 

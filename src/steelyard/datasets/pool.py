@@ -13,6 +13,7 @@ Task = TypeVar("Task")
 Result = TypeVar("Result")
 
 _PR_SET_PDEATHSIG = 1
+_POLARS_THREADS = "POLARS_MAX_THREADS"
 
 
 class Pool:
@@ -47,7 +48,8 @@ class Pool:
             self._executor = ProcessPoolExecutor(
                 self._workers, multiprocessing.get_context("spawn"), _begin, (os.getpid(),)
             )
-        return self._executor.map(work, tasks)
+        with _one_thread_each():
+            return self._executor.map(work, tasks)
 
     def close(self, *, kill: bool) -> None:
         """Let the workers go; with `kill`, at once."""
@@ -71,6 +73,20 @@ def open_pool(workers: int | None) -> Generator[Pool]:
         pool.close(kill=True)
         raise
     pool.close(kill=False)
+
+
+@contextmanager
+def _one_thread_each() -> Generator[None]:
+    """Workers start while tasks are handed over, and each has one core: more threads would only contend."""
+    before = os.environ.get(_POLARS_THREADS)
+    os.environ[_POLARS_THREADS] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[_POLARS_THREADS]
+        else:
+            os.environ[_POLARS_THREADS] = before
 
 
 def _begin(parent: int) -> None:
