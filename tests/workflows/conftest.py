@@ -16,7 +16,7 @@ async def temporal() -> AsyncIterator[Client]:
     """A client of a fresh server in memory."""
     binary = Path(sysconfig.get_path("scripts")) / "temporal"
     path = str(binary) if binary.exists() else shutil.which("temporal")
-    environment = await WorkflowEnvironment.start_local(
+    environment = await WorkflowEnvironment.start_local(  # pyright: ignore[reportUnknownMemberType]
         dev_server_existing_path=path, data_converter=pydantic_data_converter, dev_server_log_level="error"
     )
     yield environment.client

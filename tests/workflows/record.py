@@ -50,7 +50,7 @@ def _stories() -> dict[str, Story]:
 
 async def _record(version: str) -> None:
     binary = Path(sysconfig.get_path("scripts")) / "temporal"
-    async with await WorkflowEnvironment.start_local(
+    async with await WorkflowEnvironment.start_local(  # pyright: ignore[reportUnknownMemberType]
         dev_server_existing_path=str(binary), data_converter=pydantic_data_converter
     ) as environment:
         for name, (world, story) in _stories().items():

@@ -31,6 +31,7 @@ DATASET = "python-stdlib"
 MODEL = "builtin/smollm2-135m-instruct"
 STEPS = 40
 _SUITE_SAMPLES = 100
+_ANSWER_CHARACTERS = 100
 _PLATFORM = "steelyard.server.embedded"
 
 
@@ -75,6 +76,7 @@ def demo_spec(ref: str) -> dict[str, Any]:
         "training": {
             "learning_rate": 5.0e-4,
             "max_steps": STEPS,
+            "warmup_steps": 4,
             "per_device_train_batch_size": 4,
             "max_length": 96,
             "overlong": "truncate",
@@ -104,7 +106,7 @@ def _start_platform(*, quiet: bool) -> None:
 def _ingest(client: Client, screen: Screen) -> str:
     with tempfile.TemporaryDirectory() as scratch:
         path = Path(scratch) / "python-stdlib.jsonl"
-        write_stdlib_questions(path)
+        write_stdlib_questions(path, max_characters=_ANSWER_CHARACTERS)
         version = client.datasets.ingest([path], DATASET)
     word = "ingested" if version.created else "there already"
     screen.print(

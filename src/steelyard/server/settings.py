@@ -33,9 +33,9 @@ class Settings(BaseSettings):
     """Cores that jobs may use on this node. Unset: all that the process may run on."""
     local_memory_gb: float | None = None
     """Unset: nine tenths of the machine's memory."""
-    lease_seconds: float = 30.0
+    lease_seconds: float = 600.0
     """A trainer that can't renew its lease for so long saves and leaves."""
-    stall_seconds: float = 300.0
+    stall_seconds: float = 900.0
     """A local attempt that reported nothing for so long, though its process lives, is killed."""
     audit_checkpoint_url: str | None = None
     """`s3://bucket/prefix` (best with object lock), `gs://` or `az://`: audit checkpoints go there too."""
