@@ -160,6 +160,16 @@ async def test_csv(server: Server) -> None:
     assert [line.split(",")[1] for line in lines[1:]] == ["1", "2", "3", "4", "5", "6", "7"]
 
 
+@pytest.mark.usefixtures("server")
+def test_a_reader_who_has_seen_enough_is_no_fault_of_the_database() -> None:
+    command = [sys.executable, "-m", "steelyard.server.audit", "export"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(60)) == (b"", 141)
+
+
 async def test_a_proof_holds_and_a_bent_one_does_not(server: Server, tmp_path: Path) -> None:
     proof = tmp_path / "proof.json"
     proof.write_text((await server.run("prove", "3")).stdout)

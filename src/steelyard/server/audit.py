@@ -7,6 +7,7 @@ neither database nor platform. Exit codes: 0 intact, 1 tampered, 2 wrong usage, 
 import argparse
 import asyncio
 import json
+import os
 import sys
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
@@ -35,6 +36,7 @@ EXIT_TAMPERED = 1
 EXIT_USAGE = 2
 EXIT_UNREACHABLE = 3
 EXIT_NOT_FOUND = 4
+EXIT_BROKEN_PIPE = 141
 _EXITS: tuple[tuple[type[SteelyardError], int], ...] = (
     (TamperedTrail, EXIT_TAMPERED),
     (Unavailable, EXIT_UNREACHABLE),
@@ -50,9 +52,6 @@ def main(arguments: list[str] | None = None) -> int:
     except SteelyardError as error:
         _print_error(error, as_json=getattr(options, "json", False))
         return next((code for kind, code in _EXITS if isinstance(error, kind)), EXIT_USAGE)
-    except BrokenPipeError:
-        sys.stderr.close()
-        return 141
 
 
 async def _verify(options: argparse.Namespace) -> int:
@@ -91,7 +90,7 @@ async def _prove(options: argparse.Namespace) -> int:
                 "sealed within seconds while the platform runs"
             )
         hashes = await repository.leaf_hashes(session, seal.size)
-    sys.stdout.write(make_proof(sealed, hashes, seal).model_dump_json(indent=2) + "\n")
+    _write(make_proof(sealed, hashes, seal).model_dump_json(indent=2))
     return 0
 
 
@@ -157,6 +156,11 @@ async def _reading() -> AsyncGenerator[AsyncSession]:
         async with database.transaction() as session:
             await repository.freeze(session)
             yield session
+    except Unavailable as error:
+        raise Unavailable(
+            "the database doesn't answer; `steelyard up` starts the embedded one, STEELYARD_DATABASE_DSN names "
+            "another"
+        ) from error
     except SQLAlchemyError as error:
         raise Unavailable(
             f"the database's trail can't be read ({type(error).__name__}: {str(error).splitlines()[0]}); is "
@@ -237,7 +241,13 @@ def _print_error(error: SteelyardError, *, as_json: bool) -> None:
 
 def _write(value: str | dict[str, Any]) -> None:
     text = value if isinstance(value, str) else json.dumps(value, indent=2, ensure_ascii=False)
-    sys.stdout.write(f"{text}\n")
+    try:
+        sys.stdout.write(f"{text}\n")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Not an error of the database, within whose transaction we write: the reader has seen enough.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        raise SystemExit(EXIT_BROKEN_PIPE) from None
 
 
 def _moment(text: str) -> datetime:
