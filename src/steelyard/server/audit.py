@@ -158,8 +158,8 @@ async def _reading() -> AsyncGenerator[AsyncSession]:
             yield session
     except Unavailable as error:
         raise Unavailable(
-            "the database doesn't answer; `steelyard up` starts the embedded one, STEELYARD_DATABASE_DSN names "
-            "another"
+            "the database doesn't answer; `steelyard up` starts the embedded one, "
+            "STEELYARD_DATABASE_DSN names another"
         ) from error
     except SQLAlchemyError as error:
         raise Unavailable(
