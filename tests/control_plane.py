@@ -13,6 +13,7 @@ import uvicorn
 from steelyard.api.app import create_app
 from steelyard.api.services import Services
 from steelyard.compute.local.executor import LocalExecutor
+from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
@@ -84,6 +85,7 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 models=ModelQueryService(database),
                 datasets=DatasetService(database, uploads),
                 dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),
+                examinations=ExaminationService(folders.objects),
                 uploads=uploads,
                 audit=AuditQueryService(database),
                 refusals=RefusalRecorder(database),

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 import httpx
 
 from steelyard.compute.executor import Executor
+from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
@@ -34,6 +35,7 @@ class Services:
     models: ModelQueryService
     datasets: DatasetService
     dataset_files: DatasetFileService
+    examinations: ExaminationService
     uploads: UploadService
     audit: AuditQueryService
     refusals: RefusalRecorder

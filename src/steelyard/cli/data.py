@@ -1,4 +1,4 @@
-"""`data ingest list show head export`: from raw files to versions, and back."""
+"""`data ingest list show head export verify diff report`: from raw files to versions, and back."""
 
 import shutil
 import sys
@@ -13,6 +13,7 @@ import yaml
 from rich.progress import BarColumn, Progress, TextColumn
 from rich.table import Table
 
+from steelyard.cli.exits import ExitCode
 from steelyard.cli.options import JsonFlag, ProjectName
 from steelyard.cli.output import Screen, write_json
 from steelyard.cli.session import connect
@@ -33,12 +34,17 @@ Split = Annotated[str | None, typer.Option("--split", help="train or validation;
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
-    group = typer.Typer(no_args_is_help=True, help="Datasets: ingest, list, show, head, export.")
+    group = typer.Typer(
+        no_args_is_help=True, help="Datasets: ingest, list, show, head, export, verify, diff, report."
+    )
     group.command("ingest")(ingest)
     group.command("list")(list_datasets)
     group.command("show")(show)
     group.command("head")(head)
     group.command("export")(export)
+    group.command("verify")(verify)
+    group.command("diff")(diff)
+    group.command("report")(report)
     app.add_typer(group, name="data", rich_help_panel="Data")
 
 
@@ -148,6 +154,60 @@ def export(
         write_json({"path": str(out), "rows": count})
     else:
         Screen().print(f"Wrote {count} rows to {out}.")
+
+
+def verify(ref: Ref, project: ProjectName = None, as_json: JsonFlag = False) -> None:
+    """Read all of a version again, and say whether it is what its digest says. Ends with 1 if it isn't."""
+    with connect(project) as client:
+        found = client.datasets.verify(ref)
+    if as_json:
+        write_json(found)
+    else:
+        screen = Screen()
+        screen.print(f"{found.ref} is {'whole' if found.whole else 'DAMAGED'}: {found.digest}")
+        for fault in found.faults:
+            screen.print(fault)
+    if not found.whole:
+        raise typer.Exit(ExitCode.JOB_FAILED)
+
+
+def diff(
+    old: Annotated[str, typer.Argument(metavar="OLD", help="A version.")],
+    new: Annotated[str, typer.Argument(metavar="NEW", help="Another version.")],
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Say what sets two versions apart: rows by content, and fields of the spec."""
+    with connect(project) as client:
+        found = client.datasets.diff(new, against=old)
+    if as_json:
+        write_json(found)
+        return
+    screen = Screen()
+    screen.print(f"{found.rows_added} rows added, {found.rows_removed} removed, {found.rows_shared} in both")
+    for field, (before, after) in found.spec_changes.items():
+        screen.print(f"{field}: {before} -> {after}")
+
+
+def report(
+    ref: Ref,
+    out: Annotated[Path, typer.Option("--out", "-o", help="File to write, .html or .json.")],
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Write the report of a version's ingest: a page with pictures, or JSON."""
+    form = "json" if out.suffix == ".json" else "html"
+    with connect(project) as client:
+        content = client.datasets.report(ref, form=form)
+    try:
+        out.write_bytes(content)
+    except OSError as error:
+        message = f"can't write {out}: {error.strerror}; name another file"
+        raise InvalidRequest(message, param="--out") from error
+    if as_json:
+        write_json({"path": str(out), "bytes": len(content)})
+    else:
+        Screen().print(f"Wrote the report of {ref} to {out}.")
 
 
 def _document(version: DatasetVersionView) -> dict[str, Any]:

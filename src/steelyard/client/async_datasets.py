@@ -9,7 +9,7 @@ from typing import Any
 from steelyard.client import dataset_calls
 from steelyard.client.async_transport import AsyncTransport
 from steelyard.client.dataset_calls import refusal
-from steelyard.specs.datasets import DatasetVersionView
+from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
 from steelyard.specs.ingests import DatasetSummary, IngestView, UploadView
 
 _LOOK_SECONDS = 0.3
@@ -73,3 +73,15 @@ class AsyncDatasets:
         async with self._transport.stream(dataset_calls.rows(self._project, ref, split)) as stream:
             async for chunk in stream.chunks():
                 yield chunk
+
+    async def verify(self, ref: str) -> VersionVerification:
+        """Read all of a version again on the platform, and say whether it is what its digest says."""
+        return await self._transport.send(dataset_calls.verify(self._project, ref))
+
+    async def diff(self, ref: str, *, against: str) -> VersionDiff:
+        """Say what came and went since the version `against`."""
+        return await self._transport.send(dataset_calls.diff(self._project, ref, against))
+
+    async def report(self, ref: str, *, form: str = "json") -> bytes:
+        """Return the report of a version's ingest, as `json` or `html`."""
+        return await self._transport.send(dataset_calls.report(self._project, ref, form))

@@ -10,7 +10,7 @@ from urllib.parse import quote
 from steelyard.client.call import Call
 from steelyard.client.errors import UnprocessableEntity
 from steelyard.kit.canonical import digest_file
-from steelyard.specs.datasets import DatasetVersionView
+from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
 from steelyard.specs.ingests import DatasetSummary, IngestView, RowsView, UploadView
 from steelyard.specs.views import ErrorBody, ListView
 
@@ -74,6 +74,22 @@ def rows(project: str, ref: str, split: str | None) -> Call[bytes]:
     """Ask for all rows, as a stream of JSON Lines."""
     query = (("split", split),) if split else ()
     return Call("GET", f"{_version(project, ref)}/rows", bytes, query=query)
+
+
+def report(project: str, ref: str, form: str) -> Call[bytes]:
+    """Ask for the report of a version."""
+    return Call("GET", f"{_version(project, ref)}/report", bytes, query=(("form", form),))
+
+
+def verify(project: str, ref: str) -> Call[VersionVerification]:
+    """Ask whether a version is whole."""
+    return Call("GET", f"{_version(project, ref)}/verification", VersionVerification.model_validate_json)
+
+
+def diff(project: str, ref: str, against: str) -> Call[VersionDiff]:
+    """Ask what sets two versions apart."""
+    path = f"{_version(project, ref)}/diff"
+    return Call("GET", path, VersionDiff.model_validate_json, query=(("against", against),))
 
 
 def refusal(view: IngestView) -> UnprocessableEntity:

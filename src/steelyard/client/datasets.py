@@ -9,7 +9,7 @@ from typing import Any
 from steelyard.client import dataset_calls
 from steelyard.client.dataset_calls import refusal
 from steelyard.client.transport import Transport
-from steelyard.specs.datasets import DatasetVersionView
+from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
 from steelyard.specs.ingests import DatasetSummary, IngestView, UploadView
 
 _LOOK_SECONDS = 0.3
@@ -72,3 +72,15 @@ class Datasets:
         """Give all rows of a version, or of one split, as pieces of JSON Lines text."""
         with self._transport.stream(dataset_calls.rows(self._project, ref, split)) as stream:
             yield from stream.chunks()
+
+    def verify(self, ref: str) -> VersionVerification:
+        """Read all of a version again on the platform, and say whether it is what its digest says."""
+        return self._transport.send(dataset_calls.verify(self._project, ref))
+
+    def diff(self, ref: str, *, against: str) -> VersionDiff:
+        """Say what came and went since the version `against`."""
+        return self._transport.send(dataset_calls.diff(self._project, ref, against))
+
+    def report(self, ref: str, *, form: str = "json") -> bytes:
+        """Return the report of a version's ingest, as `json` or `html`."""
+        return self._transport.send(dataset_calls.report(self._project, ref, form))

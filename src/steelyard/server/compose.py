@@ -15,6 +15,7 @@ from steelyard.activities.watching import Watcher
 from steelyard.api.services import Services
 from steelyard.compute.local.executor import LocalExecutor
 from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService, Export
 from steelyard.datasets.service import DatasetService, uploads_folder
 from steelyard.datasets.uploads import UploadService
@@ -122,6 +123,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         models=ModelQueryService(ground.database),
         datasets=DatasetService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
+        examinations=ExaminationService(ground.layout.objects),
         uploads=ground.uploads,
         audit=AuditQueryService(ground.database),
         refusals=RefusalRecorder(ground.database),

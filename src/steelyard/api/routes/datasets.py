@@ -12,7 +12,7 @@ from steelyard.api.bodies import read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.datasets.service import version_view
 from steelyard.kit.errors import InvalidSpec
-from steelyard.specs.datasets import DatasetVersionView
+from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
 from steelyard.specs.ingests import DatasetSummary, IngestRequest, IngestView, RowsView, UploadView
 from steelyard.specs.views import ListView
 
@@ -108,3 +108,34 @@ async def head(
     """Return the first rows of a version."""
     version = await services.datasets.resolve(actor, project, ref)
     return RowsView(data=await services.dataset_files.head(version, split, limit))
+
+
+@router.get("/datasets/{ref}/report", response_class=FileResponse)
+async def report(
+    project: str,
+    ref: str,
+    actor: CurrentActor,
+    services: CurrentServices,
+    form: Literal["json", "html"] = "json",
+) -> FileResponse:
+    """Return what the version's ingest did: JSON, or a page with pictures."""
+    version = await services.datasets.resolve(actor, project, ref)
+    media_type = "application/json" if form == "json" else "text/html"
+    return FileResponse(services.examinations.report(version, form), media_type=media_type)
+
+
+@router.get("/datasets/{ref}/verification")
+async def verify(
+    project: str, ref: str, actor: CurrentActor, services: CurrentServices
+) -> VersionVerification:
+    """Read all of a version again, and say whether it is what its digest says."""
+    return await services.examinations.verify(await services.datasets.resolve(actor, project, ref))
+
+
+@router.get("/datasets/{ref}/diff")
+async def diff(
+    project: str, ref: str, actor: CurrentActor, services: CurrentServices, against: str
+) -> VersionDiff:
+    """Say what came and went since the version `against`."""
+    old = await services.datasets.resolve(actor, project, against)
+    return await services.examinations.diff(old, await services.datasets.resolve(actor, project, ref))
