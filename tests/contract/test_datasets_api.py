@@ -46,7 +46,7 @@ async def _upload(http: httpx.AsyncClient, data: bytes, filename: str = "chats.j
 
 
 async def _ingest(
-    plane: ControlPlane, data: bytes, spec: dict[str, Any] | None = None, filename: str = "chats.jsonl"
+    plane: ControlPlane, data: bytes, *, append_to: str | None = None, filename: str = "chats.jsonl"
 ) -> dict[str, Any]:
     """Upload, ask, and do what the worker would."""
     folder = plane.folders.objects.parent
@@ -55,7 +55,7 @@ async def _ingest(
     )
     async with plane.http() as http:
         upload = await _upload(http, data, filename)
-        body = {"uploads": [upload], "spec": spec or {}}
+        body = {"uploads": [upload], "append_to": append_to}
         asked = await http.post(f"{_PROJECT}/datasets/chats/ingests", json=body)
         assert asked.status_code == 202, asked.text
         await ActivityEnvironment().run(activities.run_ingest, asked.json()["id"])
@@ -74,6 +74,19 @@ async def test_the_same_bytes_give_the_same_version_and_more_give_the_next(
     assert again["version"]["digest"] == first["version"]["digest"]
     more = await _ingest(control_plane, _jsonl([*_OLD, {"prompt": "new", "completion": "row"}]))
     assert more["version"]["version"] == 2
+
+
+async def test_rows_are_appended_to_a_version(control_plane: ControlPlane) -> None:
+    await _ingest(control_plane, _jsonl(_OLD))
+    child = await _ingest(
+        control_plane, _jsonl([_OLD[0], {"prompt": "new", "completion": "row"}]), append_to="chats"
+    )
+    assert (child["version"]["version"], child["version"]["rows_kept"]) == (2, 61)
+    assert child["version"]["parents"][0]["ref"] == "chats@v1"
+    async with control_plane.http() as http:
+        body = {"uploads": [await _upload(http, b"{}")], "append_to": "nothing"}
+        refused = await http.post(f"{_PROJECT}/datasets/chats/ingests", json=body)
+    assert (refused.status_code, refused.json()["error"]["param"]) == (422, "append_to")
 
 
 async def test_versions_are_compared_verified_and_reported(control_plane: ControlPlane) -> None:

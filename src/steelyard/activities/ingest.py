@@ -10,7 +10,7 @@ from typing import Any
 from temporalio import activity
 
 from steelyard.activities.edge import heartbeats
-from steelyard.datasets.service import DatasetService
+from steelyard.datasets.service import DatasetService, IngestOrder
 from steelyard.kit.errors import Unavailable
 from steelyard.specs.datasets import VersionManifest
 
@@ -39,7 +39,7 @@ class IngestActivities:
             order = await self._datasets.order(ingest_id)
             if order.done:
                 return
-            last = await self._build(ingest_id, order.inputs, order.spec)
+            last = await self._build(ingest_id, order)
             if "manifest" in last:
                 await self._datasets.publish(ingest_id, VersionManifest.model_validate(last["manifest"]))
                 return
@@ -54,10 +54,11 @@ class IngestActivities:
         error = {"type": "unavailable_error", "code": "unavailable", "message": message}
         await self._datasets.fail(ingest_id, error)
 
-    async def _build(self, ingest_id: str, inputs: list[str], spec: dict[str, Any]) -> dict[str, Any]:
+    async def _build(self, ingest_id: str, ingest: IngestOrder) -> dict[str, Any]:
         order = {
-            "inputs": inputs,
-            "spec": spec,
+            "inputs": ingest.inputs,
+            "spec": ingest.spec,
+            "parent": ingest.parent,
             "store_root": str(self._store_root),
             "work_root": str(self._work_root),
             "roots": [str(self._uploads)],

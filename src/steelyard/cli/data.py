@@ -64,6 +64,9 @@ def ingest(
     max_bad: Annotated[
         float | None, typer.Option("--max-bad", help="Fraction of faulty rows that is let pass; default 0.")
     ] = None,
+    append: Annotated[
+        bool, typer.Option("--append", help="Put the rows to those of the newest version of the name.")
+    ] = False,
     project: ProjectName = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -73,7 +76,9 @@ def ingest(
     """
     spec = _spec(spec_file, format_, column_map or [], max_bad)
     with _readable(files) as paths, connect(project) as client, _Bar(quiet=as_json) as bar:
-        version = client.datasets.ingest(paths, name, spec=spec, on_progress=bar.show)
+        version = client.datasets.ingest(
+            paths, name, spec=spec, append_to=name if append else None, on_progress=bar.show
+        )
     if as_json:
         write_json(_document(version))
         return

@@ -32,6 +32,7 @@ class AsyncDatasets:
         name: str,
         *,
         spec: Mapping[str, Any] | None = None,
+        append_to: str | None = None,
         on_progress: Callable[[IngestView], object] | None = None,
     ) -> DatasetVersionView:
         """Upload files and turn them into the next version of `name`; wait until it is there.
@@ -40,12 +41,13 @@ class AsyncDatasets:
 
         Args:
             spec: fields of a `DatasetSpec`; unset ones have their defaults.
+            append_to: a version whose rows come along; the new version is its child.
 
         Raises:
             UnprocessableEntity: the data has a fault; the message names file and line.
         """
         uploads = [(await self.upload(path)).id for path in files]
-        call = dataset_calls.request_ingest(self._project, name, uploads, spec)
+        call = dataset_calls.request_ingest(self._project, name, uploads, spec, append_to)
         view = await self._transport.send(call)
         while view.state not in ("succeeded", "failed"):
             if on_progress:

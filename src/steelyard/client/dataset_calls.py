@@ -31,10 +31,12 @@ def upload(project: str, path: Path) -> Call[UploadView]:
 
 
 def request_ingest(
-    project: str, name: str, uploads: Sequence[str], spec: Mapping[str, Any] | None
+    project: str, name: str, uploads: Sequence[str], spec: Mapping[str, Any] | None, append_to: str | None
 ) -> Call[IngestView]:
     """Ask for an ingest of uploads."""
-    body = {"uploads": list(uploads), "spec": dict(spec or {})}
+    body: dict[str, Any] = {"uploads": list(uploads), "spec": dict(spec or {})}
+    if append_to is not None:
+        body["append_to"] = append_to
     return Call(
         "POST",
         f"{_project(project)}/datasets/{quote(name, safe='')}/ingests",

@@ -12,15 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.datasets.build import ProgressNote
+from steelyard.datasets.derivation import Parent, appending
 from steelyard.datasets.ingest import Request, build_version
 from steelyard.kit.errors import SteelyardError
-from steelyard.specs.datasets import DatasetSpec
+from steelyard.specs.datasets import DatasetSpec, VersionManifest
 
 _BAD_INPUT_EXIT = 64
 
 
 def main(order_file: Path) -> int:
-    """Carry out an order: `{"inputs", "spec", "store_root", "work_root", "roots"}`."""
+    """Carry out an order: `{"inputs", "spec", "parent", "store_root", "work_root", "roots"}`."""
     order: dict[str, Any] = json.loads(order_file.read_text())
     request = Request(
         inputs=order["inputs"],
@@ -30,6 +31,8 @@ def main(order_file: Path) -> int:
         roots=[Path(root) for root in order["roots"]],
     )
     try:
+        if order.get("parent") is not None:
+            request = appending(request, _parent(order["parent"]))
         built = build_version(request, _tell)
     except SteelyardError as error:
         _write(
@@ -46,6 +49,10 @@ def main(order_file: Path) -> int:
         return _BAD_INPUT_EXIT
     _write({"manifest": built.manifest.model_dump(mode="json")})
     return 0
+
+
+def _parent(parent: dict[str, Any]) -> Parent:
+    return Parent(parent["ref"], VersionManifest.model_validate(parent["manifest"]))
 
 
 def _tell(note: ProgressNote) -> None:

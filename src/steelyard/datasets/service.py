@@ -34,6 +34,8 @@ class IngestOrder:
     done: bool
     inputs: list[str]
     spec: dict[str, Any]
+    parent: dict[str, Any] | None = None
+    """`ref` and `manifest` of the version that the rows are appended to."""
 
 
 class DatasetService:
@@ -56,6 +58,7 @@ class DatasetService:
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project)
             uploads = await find_uploads(session, checked, request.uploads)
+            parent = await _parent_ref(session, checked, request)
             ingest_id = new_id("ing")
             await session.execute(
                 insert(IngestRow).values(
@@ -63,7 +66,7 @@ class DatasetService:
                     project_id=checked,
                     name=name,
                     state="queued",
-                    uploads={"files": [[row.id, row.filename] for row in uploads]},
+                    uploads={"files": [[row.id, row.filename] for row in uploads], "append_to": parent},
                     spec=request.spec.model_dump(mode="json"),
                     progress={},
                     error={},
@@ -129,7 +132,7 @@ class DatasetService:
             row.state = "running"
             row.updated_at = self._clock()
             paths = [str(self._uploads.path(upload, filename)) for upload, filename in row.uploads["files"]]
-            return IngestOrder(False, paths, row.spec)
+            return IngestOrder(False, paths, row.spec, await _parent(session, row))
 
     async def note_progress(self, ingest_id: str, progress: dict[str, Any]) -> None:
         """Store how far an ingest is."""
@@ -161,6 +164,24 @@ def version_view(version: DatasetVersion, *, created: bool = False) -> DatasetVe
     """Return a version as it is shown."""
     manifest = VersionManifest.model_validate(version.manifest)
     return view_of(version.name, version.version, manifest, created=created)
+
+
+async def _parent_ref(session: AsyncSession, project: access.ProjectId, request: IngestRequest) -> str | None:
+    """Pin the version that is appended to, so that a later one doesn't change what was asked for."""
+    if request.append_to is None:
+        return None
+    try:
+        return (await catalogue.resolve(session, project, request.append_to)).ref
+    except InvalidRequest as error:
+        raise InvalidRequest(error.message, param="append_to") from error
+
+
+async def _parent(session: AsyncSession, row: IngestRow) -> dict[str, Any] | None:
+    ref = row.uploads.get("append_to")
+    if ref is None:
+        return None
+    found = await catalogue.resolve(session, access.ProjectId(row.project_id), ref)
+    return {"ref": found.ref, "manifest": found.manifest}
 
 
 async def _publish(session: AsyncSession, row: IngestRow, manifest: VersionManifest) -> tuple[int, bool]:

@@ -16,6 +16,8 @@ class IngestRequest(Spec):
     uploads: Annotated[list[str], Field(min_length=1, max_length=10_000)]
     """Ids of uploads of the same project."""
     spec: DatasetSpec = DatasetSpec()
+    append_to: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]*(@v[1-9][0-9]*)?$")] | None = None
+    """A version whose rows come along: the new version is its child. A bare name means its newest."""
 
 
 class UploadView(Message):
