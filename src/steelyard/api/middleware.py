@@ -59,6 +59,12 @@ class RequestMiddleware:
             )
             await answer(scope, receive, send)
             return
+        if "\x00" in scope["path"] or b"%00" in scope["query_string"]:
+            answer = error_response(
+                request_id, 422, "invalid_request", "an address can't hold the character NUL"
+            )
+            await answer(scope, receive, send)
+            return
         with (
             structlog.contextvars.bound_contextvars(request_id=request_id),
             _tracer.start_as_current_span(f"{scope['method']} {scope['path']}"),

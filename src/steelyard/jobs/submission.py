@@ -254,9 +254,20 @@ def _parse_json(body: bytes) -> dict[str, Any]:
         raise InvalidSpec(f"the body is not JSON: {error}; send one job spec as a JSON object") from error
     except RecursionError as error:
         raise InvalidSpec("the body is nested too deep; send one job spec as a JSON object") from error
+    if _holds_nul(value):
+        raise InvalidSpec("the body holds the character NUL (\\u0000); leave it out")
     if not isinstance(value, dict):
         raise InvalidSpec("the body must be one job spec as a JSON object")
     return value  # pyright: ignore[reportUnknownVariableType]
+
+
+def _holds_nul(value: Any) -> bool:
+    """Whether some text in a JSON value has a NUL, which the database can't store."""
+    if isinstance(value, str):
+        return "\x00" in value
+    if isinstance(value, dict):
+        return any(_holds_nul(key) or _holds_nul(item) for key, item in value.items())  # pyright: ignore[reportUnknownVariableType]
+    return isinstance(value, list) and any(_holds_nul(item) for item in value)  # pyright: ignore[reportUnknownVariableType]
 
 
 def _refuse_constant(name: str) -> None:

@@ -1,0 +1,102 @@
+"""What a careless or hostile client sends: a clear 4xx, never a 500, and nothing stored."""
+
+import json
+from collections.abc import AsyncGenerator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.control_plane import ControlPlane, serve
+from tests.e2e.specs import script_spec
+
+from steelyard.client.spec_file import load_spec_file
+from steelyard.storage.database import Database
+
+JOBS = "/v1/projects/default/jobs"
+
+
+@pytest.fixture
+async def plane(database: Database, database_dsn: str, tmp_path: Path) -> AsyncGenerator[ControlPlane]:
+    async with serve(database, database_dsn, tmp_path) as plane:
+        yield plane
+
+
+@pytest.mark.parametrize(
+    ("body", "param"),
+    [
+        (b"", None),
+        (b"not json", None),
+        (b"[1, 2]", None),
+        (b'"text"', None),
+        (b'{"a": NaN}', None),
+        (b"[" * 100_000, None),
+        (b"\xff\xfe", None),
+        (json.dumps(script_spec("x\u0000")).encode(), None),
+        (json.dumps({**script_spec("a"), "surprise": 1}).encode(), "surprise"),
+        (json.dumps({**script_spec("a"), "priority": "high"}).encode(), "priority"),
+        (json.dumps({**script_spec("a"), "resources": {"cpus": -1}}).encode(), "resources.cpus"),
+        (json.dumps({**script_spec("a"), "type": "magic"}).encode(), "type"),
+        (json.dumps({**script_spec("a"), "name": "Not A Name"}).encode(), "name"),
+        (json.dumps({**script_spec("a"), "api_version": "steelyard/v0"}).encode(), "api_version"),
+    ],
+)
+async def test_a_bad_submission_is_a_422_that_names_the_field(
+    plane: ControlPlane, body: bytes, param: str | None
+) -> None:
+    async with plane.http() as http:
+        answer = await http.post(JOBS, content=body)
+        listed = await http.get(JOBS)
+    assert answer.status_code == 422
+    error: dict[str, Any] = answer.json()["error"]
+    assert error["param"] == param
+    assert error["message"]
+    assert error["request_id"] == answer.headers["x-request-id"]
+    assert listed.json()["data"] == []
+
+
+@pytest.mark.parametrize("kind", ["hpo", "retrain", "rlhf"])
+async def test_types_that_can_t_run_yet_are_a_501_with_a_sentence(plane: ControlPlane, kind: str) -> None:
+    spec = Path(__file__).parents[2] / "examples" / "jobs" / f"{kind}.yaml"
+    body = load_spec_file(spec).data
+    async with plane.http() as http:
+        answer = await http.post(JOBS, json=body)
+    assert answer.status_code == 501
+    assert kind in answer.json()["error"]["message"]
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v1/projects/default/jobs/job_nothing", 404),
+        ("GET", "/v1/projects/elsewhere/jobs", 404),
+        ("POST", "/v1/projects/elsewhere/jobs", 404),
+        ("GET", f"{JOBS}/%00", 422),
+        ("GET", f"{JOBS}?after=%00", 422),
+        ("GET", f"{JOBS}?limit=100000", 422),
+        ("GET", f"{JOBS}?state=happy", 422),
+        ("GET", f"{JOBS}?tag=novalue", 422),
+        ("GET", f"{JOBS}/job_nothing/events?after=x", 422),
+        ("PATCH", JOBS, 405),
+        ("GET", "/v1/nowhere", 404),
+    ],
+)
+async def test_every_error_has_the_one_shape(
+    plane: ControlPlane, method: str, path: str, status: int
+) -> None:
+    async with plane.http() as http:
+        answer = await http.request(method, path, json=script_spec("a") if method == "POST" else None)
+    assert answer.status_code == status
+    assert set(answer.json()["error"]) == {"type", "code", "message", "param", "request_id", "details"}
+
+
+async def test_no_token_and_a_wrong_one_are_401(plane: ControlPlane) -> None:
+    async with plane.http() as http:
+        for header in ("", "Bearer", "Bearer sy_wrong", "Basic abc", "Bearer sya_att.x", "Bearer sys_1.x"):
+            answer = await http.get(JOBS, headers={"Authorization": header})
+            assert answer.status_code == 401, header
+
+
+async def test_a_body_without_end_is_cut_off(plane: ControlPlane) -> None:
+    async with plane.http() as http:
+        answer = await http.post(JOBS, content=b" " * (3 << 20))
+    assert answer.status_code == 422
