@@ -43,9 +43,7 @@ def _from_s3(uri: str, scratch: Path) -> Iterator[tuple[str, Path]]:
     prefix = parts.path.lstrip("/")
     try:
         store = S3Store(parts.netloc)
-        keys = sorted(
-            str(entry["path"]) for page in store.list(prefix or None) for entry in page if entry["size"]
-        )
+        keys = [prefix] if prefix.lower().endswith(_ENDINGS) else _list_keys(store, prefix)
         wanted = [key for key in keys if key.lower().endswith(_ENDINGS)]
         if not wanted:
             raise InvalidDataset(f"{uri}: nothing to read is there; check bucket, key and credentials")
@@ -55,8 +53,16 @@ def _from_s3(uri: str, scratch: Path) -> Iterator[tuple[str, Path]]:
                 for block in store.get(key).stream():
                     file.write(bytes(block))
             yield f"s3://{parts.netloc}/{key}", target
+    except FileNotFoundError as error:
+        raise InvalidDataset(f"{uri}: no such object; check bucket and key") from error
     except BaseError as error:
         raise Unavailable(f"{uri}: the object store refused: {_first_line(error)}") from error
+
+
+def _list_keys(store: S3Store, prefix: str) -> list[str]:
+    return sorted(
+        str(entry["path"]) for page in store.list(prefix or None) for entry in page if entry["size"]
+    )
 
 
 def _from_hub(uri: str, scratch: Path) -> Iterator[tuple[str, Path]]:
