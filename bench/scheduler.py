@@ -106,6 +106,7 @@ class Ours:
         self._runs: dict[str, Run] = {}
         self._gpu_ids: dict[str, tuple[tuple[int, tuple[str, ...]], ...]] = {}
         self._nominated: set[str] = set()
+        self._made_way_for: dict[str, tuple[str, ...]] = {}
         self._policy = policy
         self._used = dict.fromkeys(tenants, 0.0)
         self._held = dict.fromkeys(tenants, 0)
@@ -124,6 +125,7 @@ class Ours:
             nodes=run.nodes,
             priority=job.priority,
             evictions=run.evictions,
+            made_way_for=self._made_way_for.get(job.id, ()),
         )
         self._queued[job.id] = queued
         self._runs[job.id] = run
@@ -163,6 +165,8 @@ class Ours:
         for preemption in decisions.preemptions:
             victim = self._running[preemption.job_id]
             self._running[preemption.job_id] = replace(victim, stopping=True)
+            before = self._made_way_for.get(preemption.job_id, ())
+            self._made_way_for[preemption.job_id] = (*before, preemption.for_job)
         return started, [preemption.job_id for preemption in decisions.preemptions]
 
     def _start(self, run: Run, held: tuple[tuple[int, tuple[str, ...]], ...], now: float) -> None:
@@ -175,7 +179,13 @@ class Ours:
             self._nodes[i] = replace(node, free_gpu_ids=free, free_cpus=node.free_cpus - len(ids))
         shares = tuple(NodeShare(self._nodes[i].name, len(ids), 0, len(ids)) for i, ids in held)
         self._running[job.id] = Allocation(
-            job.id, job.tenant, shares, now, priority=job.priority, evictions=run.evictions
+            job.id,
+            job.tenant,
+            shares,
+            now,
+            priority=job.priority,
+            evictions=run.evictions,
+            made_way_for=self._made_way_for.get(job.id, ()),
         )
 
     def _nominate(self, nominations: dict[str, tuple[str, ...]]) -> None:

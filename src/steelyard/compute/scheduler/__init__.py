@@ -56,7 +56,8 @@ def decide(snapshot: Snapshot) -> Decisions:
 
     What the caller owes between rounds: a granted job is an `Allocation` from the next snapshot on; a
     preempted one stays there with `stopping` set until its last process has gone, then it is queued again
-    with its old `submitted_seconds` and one eviction more; a nominated one brings its nodes back in
-    `nominated_nodes`, each round, as long as `Decisions.nominations` names it.
+    with its old `submitted_seconds`, one eviction more, and `Preemption.for_job` added to its
+    `made_way_for`; a nominated one brings its nodes back in `nominated_nodes`, each round, as long as
+    `Decisions.nominations` names it.
     """
     return Round(snapshot).run()

@@ -291,7 +291,9 @@ class Round:
 
     def _preemptor(self) -> Preemptor:
         if self._preemptor_made is None:
-            self._preemptor_made = Preemptor(self._pool, self._standings, self._running, self._policy)
+            self._preemptor_made = Preemptor(
+                self._pool, self._standings, self._running, self._queue, self._policy
+            )
         return self._preemptor_made
 
     def _group_of(self, i: int) -> Group:

@@ -1,26 +1,28 @@
 """Who leaves for whom. Plans the fewest preemptions that make room for one job, or none.
 
-Three rules, each of which makes a move that can't be turned back by the same rule:
+Three rules:
 
-- reclaim: the preemptor stays within its nominal quota, the victim's project is beyond its own. The
-  victim, back in the queue, would be beyond it again and so can't reclaim.
+- reclaim: the preemptor stays within its nominal quota, the victim's project is beyond its own.
 - fair share (Kueue's LessThanOrEqualToFinalShare, made strict): with the new job the preemptor's share
-  is at most what is left to the victim's project, and that is less than it was. So the larger of the
-  two shares falls, and the victim's claim to come back has a larger share than any that it could move.
+  is at most what is left to the victim's project, and that is less than it was.
 - priority: within a project, strictly higher over lower, by the priorities that people gave. Ageing
   doesn't count, because a victim ages too.
 
-Beyond that, nobody is preempted within the minimum runtime or over the eviction cap, which bounds
-every mixture of the three.
+None of them can undo its own move at once, but mixed they could: a job that was guaranteed when it
+started may be the youngest of a project that has borrowed since. So there is an order beside them. Who
+made way for a job stays below it, and below all that it stays below, and nobody preempts a job above.
+That order has no cycles, so preemptions among the same jobs come to an end: of those that would be
+preempted for ever take a highest; whoever preempts it for ever is higher, and must be preempted for ever
+itself. The minimum runtime and the eviction cap bound what a job can lose on the way.
 """
 
 import heapq
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from steelyard.compute.scheduler.pool import Group, GroupKey, Pool
-from steelyard.compute.scheduler.queue import QueuedJob, Shape
+from steelyard.compute.scheduler.queue import JobQueue, QueuedJob, Shape
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import Allocation, Policy, PreemptionRule
 
@@ -43,7 +45,12 @@ class Preemptor:
     """Finds victims within one round; remembers whom it chose."""
 
     def __init__(
-        self, pool: Pool, standings: Standings, running: Iterable[Allocation], policy: Policy
+        self,
+        pool: Pool,
+        standings: Standings,
+        running: Iterable[Allocation],
+        queue: JobQueue,
+        policy: Policy,
     ) -> None:
         self._pool = pool
         self._standings = standings
@@ -57,28 +64,29 @@ class Preemptor:
                 self._index.setdefault(allocation.project, []).append(allocation)
         for found in self._index.values():
             found.sort(key=_victim_order)
+        self._made_way = {a.job_id: a.made_way_for for a in running if a.made_way_for}
+        for lane, jobs in queue.lanes.items():
+            if lane.made_way_for:
+                self._made_way |= dict.fromkeys((job.id for job in jobs), lane.made_way_for)
 
     def plan(
-        self, job: QueuedJob, shape: Shape, standing: Standing, groups: Iterable[Group], rule: PreemptionRule
+        self,
+        job: QueuedJob,
+        shape: Shape,
+        standing: Standing,
+        groups: Sequence[Group],
+        rule: PreemptionRule,
     ) -> Plan | None:
-        """Return the plan by `rule` in the first of `groups` in which there is one."""
+        """Return the plan by `rule` in the first of `groups` in which there is one.
+
+        Where another group will have room anyhow, as jobs are leaving it, nobody is preempted.
+        """
         if rule not in self._policy.preemption or not self._index or self._searches_left == 0:
             return None
         for group in groups:
-            if not self._worth_trying(job, shape, standing, group, rule):
-                continue
-            own = job.project if rule is PreemptionRule.PRIORITY else ""
-            search = (rule, own, shape, group.key)
-            strength = self._strength(job, shape, standing, group, rule)
-            if self._searches_left == 0 or self._failed.get(search, -math.inf) >= strength:
-                continue
-            self._searches_left -= 1
-            plan = _Trial(self._pool, self._standings, group, shape, standing, rule).run(
-                self._eligible(job, standing, rule)
-            )
+            plan = self._search(job, shape, standing, group, rule)
             if plan is not None:
-                return plan
-            self._failed[search] = strength
+                return self._room_to_come(shape, standing, groups, rule) or plan
         return None
 
     def forget(self, plan: Plan) -> None:
@@ -116,6 +124,45 @@ class Preemptor:
         mine = _share_with(standing, flavor, shape)
         return any(self._standings.of(name).share() > mine for name in self._index if name != job.project)
 
+    def _search(
+        self, job: QueuedJob, shape: Shape, standing: Standing, group: Group, rule: PreemptionRule
+    ) -> Plan | None:
+        if not self._worth_trying(job, shape, standing, group, rule):
+            return None
+        own = job.project if rule is PreemptionRule.PRIORITY else ""
+        search = (rule, own, shape, group.key)
+        strength = self._strength(job, shape, standing, group, rule)
+        if self._searches_left == 0 or self._failed.get(search, -math.inf) >= strength:
+            return None
+        self._searches_left -= 1
+        trial = _Trial(self._pool, self._standings, group, shape, standing, rule)
+        above = self._above(job)
+        plan = trial.run(self._eligible(job, standing, rule, above))
+        if plan is None and not above:
+            self._failed[search] = strength
+        return plan
+
+    def _above(self, job: QueuedJob) -> frozenset[str]:
+        """Return the jobs that it made way for, those that these made way for, and so on."""
+        above: set[str] = set()
+        coming = list(job.made_way_for)
+        while coming:
+            name = coming.pop()
+            if name not in above:
+                above.add(name)
+                coming += self._made_way.get(name, ())
+        return frozenset(above)
+
+    def _room_to_come(
+        self, shape: Shape, standing: Standing, groups: Sequence[Group], rule: PreemptionRule
+    ) -> Plan | None:
+        for group in groups:
+            trial = _Trial(self._pool, self._standings, group, shape, standing, rule)
+            plan = trial.run({})
+            if plan is not None:
+                return plan
+        return None
+
     def _strength(
         self, job: QueuedJob, shape: Shape, standing: Standing, group: Group, rule: PreemptionRule
     ) -> float:
@@ -127,12 +174,16 @@ class Preemptor:
         return -_share_with(standing, group.key.flavor, shape)
 
     def _eligible(
-        self, job: QueuedJob, standing: Standing, rule: PreemptionRule
+        self, job: QueuedJob, standing: Standing, rule: PreemptionRule, above: frozenset[str]
     ) -> dict[str, list[Allocation]]:
-        if rule is not PreemptionRule.PRIORITY:
-            return {name: found for name, found in self._index.items() if name != standing.name}
-        highest = job.priority - self._policy.priority_margin
-        return {standing.name: [a for a in self._index[standing.name] if a.priority <= highest]}
+        if rule is PreemptionRule.PRIORITY:
+            highest = job.priority - self._policy.priority_margin
+            found = {standing.name: [a for a in self._index[standing.name] if a.priority <= highest]}
+        else:
+            found = {name: victims for name, victims in self._index.items() if name != standing.name}
+        if not above:
+            return found
+        return {name: [a for a in victims if a.job_id not in above] for name, victims in found.items()}
 
 
 class _Trial:

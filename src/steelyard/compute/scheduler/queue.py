@@ -47,6 +47,8 @@ class QueuedJob:
     nominated_nodes: tuple[str, ...] = ()
     """Where earlier preemptions make room for it: `Nomination.nodes`, brought back by the caller until
     the job is granted."""
+    made_way_for: tuple[str, ...] = ()
+    """The jobs for which it was preempted, of the last day at least; it will not preempt these."""
 
 
 class Shape(NamedTuple):
@@ -70,6 +72,7 @@ class Lane(NamedTuple):
     max_runtime_seconds: float | None
     claims: bool
     """Whether its jobs have nominated nodes."""
+    made_way_for: tuple[str, ...]
 
 
 class JobQueue:
@@ -146,4 +149,11 @@ def lane_of(job: QueuedJob) -> Lane:
         spot,
         job.max_price_per_gpu_hour,
     )
-    return Lane(job.project, shape, job.priority, job.max_runtime_seconds, bool(job.nominated_nodes))
+    return Lane(
+        job.project,
+        shape,
+        job.priority,
+        job.max_runtime_seconds,
+        bool(job.nominated_nodes),
+        job.made_way_for,
+    )

@@ -150,6 +150,8 @@ class Allocation:
     """What is left of its limit, counted from `started_seconds`; None: not known."""
     checkpoint_age_seconds: float | None = None
     """Seconds since the newest checkpoint; None: there is none."""
+    made_way_for: tuple[str, ...] = ()
+    """The jobs for which it was preempted before, as in `QueuedJob`."""
 
 
 @dataclass(frozen=True, slots=True)

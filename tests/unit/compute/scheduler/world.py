@@ -46,7 +46,7 @@ class World:
         self.ids: dict[str, dict[str, tuple[str, ...]]] = {}
         self.stopping: dict[str, int] = {}
         self.victims: dict[str, set[str]] = {}
-        """For each job that room is made for: those that haven't left yet."""
+        """For each queued job that room is made for: who was asked to leave."""
         self.evictions: Counter[str] = Counter()
         self.done: set[str] = set()
         self.unschedulable: set[str] = set()
@@ -60,7 +60,7 @@ class World:
         while self.coming and self.coming[0].submitted_seconds <= self.now:
             came = self.coming.pop(0)
             self.queued[came.id] = came
-        ready = {job_id for job_id, victims in self.victims.items() if not victims & self.running.keys()}
+        ready = {job_id for job_id in self.victims if self._has_room(job_id)}
         snapshot = Snapshot(
             self.now,
             tuple(self.nodes.values()),
@@ -83,14 +83,27 @@ class World:
                     del self.stopping[job_id]
                     self._release(job_id)
                     self.evictions[job_id] += 1
-                    evicted = replace(self.jobs[job_id], evictions=self.evictions[job_id])
-                    self.queued[job_id] = evicted
+                    self.queued[job_id] = replace(
+                        self.jobs[job_id],
+                        evictions=self.evictions[job_id],
+                        made_way_for=tuple(sorted(b for a, b in self.made_for if a == job_id)),
+                    )
                 continue
             if job_id in self.left:
                 self.left[job_id] -= ROUND_SECONDS
                 if self.left[job_id] <= 0:
                     self._release(job_id)
                     self.done.add(job_id)
+
+    def _has_room(self, job_id: str) -> bool:
+        """Whether the job's victims have left, and nobody is leaving its nodes any more.
+
+        Before that, one of two jobs with a promise on one node may take what the other's victim left.
+        """
+        leaving = {share.node for name in self.stopping for share in self.running[name].placements}
+        return not (
+            leaving & set(self.queued[job_id].nominated_nodes) or self.victims[job_id] & self.running.keys()
+        )
 
     def _release(self, job_id: str) -> None:
         allocation = self.running.pop(job_id)
@@ -129,6 +142,7 @@ class World:
                 job.priority,
                 self.evictions[job.id],
                 max_runtime_seconds=job.max_runtime_seconds,
+                made_way_for=job.made_way_for,
             )
         nominated = {nomination.job_id: nomination.nodes for nomination in decisions.nominations}
         for job_id, job in self.queued.items():
