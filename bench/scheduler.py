@@ -46,7 +46,7 @@ from steelyard.compute.scheduler import (
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
-from bench.traces import TraceJob, read_trace, synthesize
+from bench.traces import DAY_SECONDS, TraceJob, alone_seconds, by_tenant, read_trace, synthesize
 
 GPUS_PER_NODE = 8
 ROUND_SECONDS = 60.0
@@ -116,17 +116,7 @@ class Ours:
 
     def submit(self, run: Run) -> None:
         job = run.job
-        queued = QueuedJob(
-            job.id,
-            job.tenant,
-            job.submitted_seconds,
-            cpus=run.gpus_per_node,
-            gpus=run.gpus_per_node,
-            nodes=run.nodes,
-            priority=job.priority,
-            evictions=run.evictions,
-            made_way_for=self._made_way_for.get(job.id, ()),
-        )
+        queued = replace(_queued(run), made_way_for=self._made_way_for.get(job.id, ()))
         self._queued[job.id] = queued
         self._runs[job.id] = run
         self._arrived.append(queued)
@@ -400,7 +390,7 @@ def measure(
     waits = [jct[run.job.id] - run.job.duration_seconds for run in runs]
     rho = {
         tenant: statistics.fmean(jct[i] for i in ids) / statistics.fmean(alone[i] for i in ids)
-        for tenant, ids in _by_tenant(jobs).items()
+        for tenant, ids in by_tenant(jobs).items()
     }
     lost = sum(run.lost_gpu_seconds for run in runs)
     capacity = gpus * (jobs[-1].submitted_seconds - jobs[0].submitted_seconds)
@@ -421,7 +411,7 @@ def measure(
         goodput=allocation * useful / (useful + lost),
         lost_gpu_hours=lost / 3600,
         worst_tenant_slowdown=max(
-            statistics.fmean(slowdown[i] for i in ids) for ids in _by_tenant(jobs).values()
+            statistics.fmean(slowdown[i] for i in ids) for ids in by_tenant(jobs).values()
         ),
         rho_max=max(rho.values()),
         rho_p95=_quantile(rho.values(), 0.95),
@@ -436,29 +426,9 @@ def measure(
     )
 
 
-def alone_seconds(jobs: list[TraceJob], gpus: int) -> dict[str, float]:
-    """Return each job's JCT if its tenant had its equal part of the pool, first come first served."""
-    tenants = _by_tenant(jobs)
-    part = max(1, gpus // len(tenants))
-    by_id = {job.id: job for job in jobs}
-    found: dict[str, float] = {}
-    for ids in tenants.values():
-        free_at = [0.0] * part
-        for job_id in ids:
-            job = by_id[job_id]
-            width = min(job.gpus, part)
-            taken = [heapq.heappop(free_at) for _ in range(width)]
-            begin = max(job.submitted_seconds, taken[-1])
-            end = begin + job.duration_seconds * job.gpus / width
-            for _ in range(width):
-                heapq.heappush(free_at, end)
-            found[job_id] = end - job.submitted_seconds
-    return found
-
-
 def policies(jobs: list[TraceJob], gpus: int) -> dict[str, Callable[[], Scheduling]]:
     """Return how to make each policy, ours first."""
-    tenants = sorted(_by_tenant(jobs))
+    tenants = sorted(by_tenant(jobs))
     return {
         "steelyard": lambda: Ours(gpus, tenants, Policy()),
         "fifo": lambda: Greedy(gpus, lambda job, held: (job.submitted_seconds,), strict=True),
@@ -550,6 +520,20 @@ def _run(job: TraceJob, gpus: int) -> Run:
     return Run(job, nodes, math.ceil(job.gpus / nodes), job.duration_seconds)
 
 
+def _queued(run: Run) -> QueuedJob:
+    job = run.job
+    return QueuedJob(
+        job.id,
+        job.tenant,
+        job.submitted_seconds,
+        cpus=run.gpus_per_node,
+        gpus=run.gpus_per_node,
+        nodes=run.nodes,
+        priority=job.priority,
+        evictions=run.evictions,
+    )
+
+
 def _within(job: TraceJob, gpus: int) -> TraceJob:
     """Stretch a gang that is wider than the pool, so that it does the same work on all of it."""
     widest = gpus if gpus < GPUS_PER_NODE else gpus // GPUS_PER_NODE * GPUS_PER_NODE
@@ -568,13 +552,6 @@ def _node(i: int, size: int) -> Node:
     return Node(f"n{i:04}", FLAVOR, size, 0, size, 0, ids, ids)
 
 
-def _by_tenant(jobs: list[TraceJob]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for job in jobs:
-        found.setdefault(job.tenant, []).append(job.id)
-    return found
-
-
 def _quantile(values: Iterable[float], part: float) -> float:
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, math.ceil(part * len(ordered)) - 1)]
@@ -582,7 +559,7 @@ def _quantile(values: Iterable[float], part: float) -> float:
 
 def _crowd(count: int, seed: int) -> Snapshot:
     jobs = synthesize(7.0, seed, count + 950)
-    tenants = sorted(_by_tenant(jobs))
+    tenants = sorted(by_tenant(jobs))
     now = jobs[-1].submitted_seconds
     running: list[Allocation] = []
     nodes = [_node(i, GPUS_PER_NODE) for i in range(125)]
@@ -595,21 +572,7 @@ def _crowd(count: int, seed: int) -> Snapshot:
         running.append(Allocation(job.id, job.tenant, (share,), job.submitted_seconds, priority=job.priority))
         nodes[i] = replace(node, free_cpus=node.free_cpus - 1, free_gpu_ids=node.free_gpu_ids[1:])
     projects = tuple(Project(tenant, quotas=(Quota(FLAVOR, 1000 // len(tenants)),)) for tenant in tenants)
-    queued: list[QueuedJob] = []
-    for job in jobs[950:]:
-        run = _run(job, 1000)
-        queued.append(
-            QueuedJob(
-                job.id,
-                job.tenant,
-                job.submitted_seconds,
-                cpus=run.gpus_per_node,
-                gpus=run.gpus_per_node,
-                nodes=run.nodes,
-                priority=job.priority,
-                max_runtime_seconds=86400.0,
-            )
-        )
+    queued = [replace(_queued(_run(job, 1000)), max_runtime_seconds=DAY_SECONDS) for job in jobs[950:]]
     return Snapshot(now, tuple(nodes), tuple(queued), tuple(running), projects)
 
 

@@ -8,6 +8,7 @@ hours of the day. Durations are log-normal by tenant.
 
 import csv
 import gzip
+import heapq
 import io
 import math
 import random
@@ -119,6 +120,34 @@ def read_trace(path: Path, days: float, seed: int) -> list[TraceJob]:
         TraceJob(f"j{number:06}", tenant, moment - moments[first], max(1.0, duration), gpus, _priority(rng))
         for number, (moment, duration, gpus, tenant) in enumerate(rows[first:last])
     ]
+
+
+def alone_seconds(jobs: list[TraceJob], gpus: int) -> dict[str, float]:
+    """Return each job's JCT if its tenant had its equal part of the pool, first come first served."""
+    tenants = by_tenant(jobs)
+    part = max(1, gpus // len(tenants))
+    by_id = {job.id: job for job in jobs}
+    found: dict[str, float] = {}
+    for ids in tenants.values():
+        free_at = [0.0] * part
+        for job_id in ids:
+            job = by_id[job_id]
+            width = min(job.gpus, part)
+            taken = [heapq.heappop(free_at) for _ in range(width)]
+            begin = max(job.submitted_seconds, taken[-1])
+            end = begin + job.duration_seconds * job.gpus / width
+            for _ in range(width):
+                heapq.heappush(free_at, end)
+            found[job_id] = end - job.submitted_seconds
+    return found
+
+
+def by_tenant(jobs: list[TraceJob]) -> dict[str, list[str]]:
+    """Return the ids of each tenant's jobs, in order."""
+    found: dict[str, list[str]] = {}
+    for job in jobs:
+        found.setdefault(job.tenant, []).append(job.id)
+    return found
 
 
 def _text(path: Path) -> str:

@@ -168,12 +168,12 @@ class Explanation:
     def _capacity(self, shape: Shape) -> Cause:
         indices = [i for group in self._pool.candidates(shape) for i in group.indices]
         large = [i for i in indices if is_large_enough(self._pool.nodes[i], shape)]
-        best = max(large, key=lambda i: (self._pool.nodes_free(i), -i))
+        best = max(large, key=lambda i: (self._pool.idle(i), -i))
         numbers = _needs(shape)
         numbers["fitting_nodes"] = sum(self._pool.fits(i, shape) for i in large)
         numbers["large_nodes"] = len(large)
         numbers["best_node"] = self._pool.nodes[best].name
-        numbers["free_gpus"], numbers["free_cpus"], free_memory = self._pool.nodes_free(best)
+        numbers["free_gpus"], numbers["free_cpus"], free_memory = self._pool.idle(best)
         numbers["free_memory_gb"] = round(free_memory / _BYTES_PER_GB, 2)
         text = _needs_text(shape)
         text += "; {fitting_nodes} of the {large_nodes} large enough have room now, the emptiest is "
@@ -185,6 +185,10 @@ class Explanation:
             numbers["next_end_minutes"] = minutes
             text += "it starts when running jobs end, of which one reaches its limit in "
             text += "{next_end_minutes} minutes at the latest"
+        kept_for = sorted({g.kept_for for g in self._pool.candidates(shape) if g.kept_for is not None})
+        if kept_for:
+            numbers["kept_for"] = ", ".join(kept_for)
+            text += "; nodes are kept for the first in line ({kept_for})"
         return Cause(WaitingCode.WAITING_FOR_CAPACITY, numbers, text + "; position {position}")
 
     def _next_end_minutes(self, indices: Iterable[int]) -> int | None:

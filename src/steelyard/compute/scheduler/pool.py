@@ -115,9 +115,14 @@ class Pool:
         i = self.index.get(name)
         return "" if i is None else self.nodes[i].flavor
 
-    def nodes_free(self, i: int) -> tuple[int, int, int]:
-        """Return GPUs, CPUs and memory that node `i` has free and not kept."""
-        return self.free_gpus[i], self.free_cpus[i], self.free_memory[i]
+    def idle(self, i: int) -> tuple[int, int, int]:
+        """Return GPUs, CPUs and memory of node `i` that nobody uses, those kept for a job included."""
+        kept = self._kept.get(i, _NOTHING)
+        return (
+            self.free_gpus[i] + kept.gpus,
+            self.free_cpus[i] + kept.cpus,
+            self.free_memory[i] + kept.memory_bytes,
+        )
 
     def find(self, group: Group, shape: Shape) -> list[int] | None:
         """Return the nodes on which the whole gang fits now, fullest first, or nothing."""

@@ -114,13 +114,17 @@ class JobQueue:
         return type(self)(lanes)
 
     def minus(self, jobs: Iterable[QueuedJob]) -> Self:
-        """Return a queue without `jobs`, which must be equal to those that were put in."""
+        """Return a queue without `jobs`, which must be equal to those that were put in.
+
+        Raises:
+            KeyError: one of them isn't in the queue.
+        """
         lanes = dict(self._lanes)
         for job in jobs:
             lane = lane_of(job)
             present = lanes[lane]
             place = bisect_left(present, arrival(job), key=arrival)
-            if present[place].id != job.id:
+            if place == len(present) or present[place].id != job.id:
                 raise KeyError(job.id)
             rest = present[:place] + present[place + 1 :]
             if rest:
