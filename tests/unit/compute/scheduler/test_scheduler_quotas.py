@@ -81,6 +81,23 @@ def test_who_was_chosen_first_stays_if_a_later_victim_is_enough() -> None:
     assert preempted(decide(snapshot)) == ["wide"]
 
 
+def test_reclaim_stops_where_the_lender_is_back_at_its_own_quota() -> None:
+    running = [run("a1", "ann", ("n", 2)), run("a2", "ann", ("n", 2)), run("c", "cy", ("n", 4))]
+    projects = [quota("ann", 3), quota("bob", 4), quota("cy", 4)]
+    one_is_enough = scene([node("n")], [job("q", "bob", gpus=2)], running, projects)
+    assert len(decide(one_is_enough).preemptions) == 1
+    too_much = scene([node("n")], [job("q", "bob", gpus=4)], running, projects)
+    assert decide(too_much).preemptions == ()
+
+
+def test_nobody_is_preempted_where_room_is_coming_elsewhere() -> None:
+    running = [run("low", "p", ("n0", 8), priority=1), replace(run("r", "p", ("n1", 8)), stopping=True)]
+    nodes = [node("n0"), node("n1", flavor="h100")]
+    decisions = decide(scene(nodes, [job("q", "p", gpus=8)], running))
+    assert decisions.preemptions == ()
+    assert decisions.nominations[0].nodes == ("n1",)
+
+
 def test_raised_priority_preempts_within_the_project_only() -> None:
     running = [run("mine", "ann", ("n", 4), priority=500), run("theirs", "bob", ("n", 4), priority=100)]
     raised = scene([node("n")], [job("q", "ann", gpus=4, priority=501)], running)
@@ -109,7 +126,7 @@ def test_fair_share_moves_towards_equality_and_never_beyond() -> None:
 
 
 def test_room_that_is_made_goes_to_whom_it_was_made_for() -> None:
-    victim = replace(run("r", "ann", ("n", 8)), stopping=True)
+    victim = replace(run("r", "ann", ("n", 4)), stopping=True)
     claim = replace(job("q", "bob", gpus=8), nominated_nodes=("n",))
     passer_by = job("small", "cy", priority=1000, at=-1000)
     projects = [quota("bob", 8)]
