@@ -31,6 +31,8 @@ class Group:
     indices: list[int] = field(default_factory=list[int])
     kept_for: str | None = None
     """The job that nodes of this group are kept for."""
+    head_is_patient: bool = False
+    """Whether the first job that doesn't fit lets others pass, as nobody knows how long it would wait."""
     kept_until_seconds: float | None = None
     """When it will be able to use them; None: nobody knows."""
 
@@ -207,11 +209,15 @@ class Pool:
 
         Only jobs whose limit ends before that moment may use them. When nobody knows that moment, as a job
         in the way has no limit, the nodes might stand idle for days: then a `patient` job keeps none. At
-        most one gang per group is waited for.
+        most one gang per group is waited for: the first, or the first whose patience has ended.
         """
+        if patient and group.head_is_patient:
+            return
+        self.steps += len(group.indices)
         chosen = self._soonest(group, shape)
         until = _latest(when for when, _ in chosen)
         if until is None and patient:
+            group.head_is_patient = True
             return
         group.kept_for = job_id
         group.kept_until_seconds = until

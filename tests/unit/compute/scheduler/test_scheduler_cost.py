@@ -37,6 +37,7 @@ def test_ten_times_the_queue_is_far_less_than_ten_times_the_work(distinct: bool,
     small = decide(crowd(1_000, distinct_priorities=distinct))
     large = decide(crowd(10_000, distinct_priorities=distinct))
     assert large.steps < most * small.steps
+    assert small.steps < 12_000, "some 320 kinds of jobs on 50 nodes: not every kind looks at every node"
     assert len(large.waiting) + len(large.grants) == 10_000
 
 
