@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import statistics
 import subprocess
 import sys
@@ -89,6 +90,8 @@ def temporary_platform(**settings: str) -> Generator[BenchPlatform]:
     Args:
         settings: `local_cpus="200"` sets `STEELYARD_LOCAL_CPUS`.
     """
+    # As after Ctrl-C: a bench that is told to end takes its platform away first.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
     with tempfile.TemporaryDirectory(prefix="steelyard-bench-", ignore_cleanup_errors=True) as folder:
         variables = {f"STEELYARD_{name.upper()}": value for name, value in settings.items()}
         platform = BenchPlatform(Path(os.path.realpath(folder)), variables)

@@ -73,6 +73,8 @@ class Pacer:
                 due = begin + number * self._interval
                 await asyncio.sleep(max(0.0, due - time.perf_counter()))
                 tasks.append(group.create_task(self._one(make(number), due, expected)))
+        # A server closes connections that idle for long: the next block opens its own.
+        self.close()
         return [task.result() for task in tasks]
 
     async def _one(self, call: Call, due: float, expected: int) -> float:
@@ -88,3 +90,4 @@ class Pacer:
         """Close all connections."""
         for connection in self._idle:
             connection.close()
+        self._idle.clear()
