@@ -91,7 +91,7 @@ def temporary_platform(**settings: str) -> Generator[BenchPlatform]:
         settings: `local_cpus="200"` sets `STEELYARD_LOCAL_CPUS`.
     """
     # As after Ctrl-C: a bench that is told to end takes its platform away first.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
+    signal.signal(signal.SIGTERM, _leave)
     with tempfile.TemporaryDirectory(prefix="steelyard-bench-", ignore_cleanup_errors=True) as folder:
         variables = {f"STEELYARD_{name.upper()}": value for name, value in settings.items()}
         platform = BenchPlatform(Path(os.path.realpath(folder)), variables)
@@ -111,6 +111,10 @@ def _take_down(platform: BenchPlatform) -> None:
         supervisor.terminate()
         supervisor.wait(60)
         raise
+
+
+def _leave(_number: int, _frame: object) -> None:
+    raise SystemExit(143)
 
 
 def _supervisor_pid(home: Path) -> int:
