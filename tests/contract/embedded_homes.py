@@ -24,7 +24,7 @@ from steelyard.server.home import HomeLayout, database_dsn, read_platform
 
 ROOT = Path(__file__).parents[2]
 NOBODY = Account("nobody", 65534, 65534)
-_TIMEOUT_SECONDS = 90
+_TIMEOUT_SECONDS = 150
 Value = TypeVar("Value")
 
 

@@ -78,9 +78,9 @@ class TestRefusals:
 
         assert await _rows(plane) == []
 
-    async def test_text_that_no_database_takes(self, plane: ControlPlane) -> None:
+    async def test_a_long_name_is_cut(self, plane: ControlPlane) -> None:
         async with plane.http() as http:
-            path = f"{JOBS}/{'%00' * 3}{'x' * 5000}/cancel"
+            path = f"{JOBS}/{'x' * 5000}/cancel"
             assert (await http.post(path, headers={"Authorization": ""})).status_code == 401
 
         (row,) = await _rows(plane)

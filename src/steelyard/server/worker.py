@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import signal
+import time
 from collections.abc import Generator
 from datetime import timedelta
 
@@ -26,6 +27,7 @@ from steelyard.workflows.ingest import IngestWorkflow
 from steelyard.workflows.job import JobWorkflow
 
 _ROUND_SECONDS = 2.0
+_PAUSE_FACTOR = 5.0
 _NODE_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
 _KEY_SECONDS = 10.0
@@ -116,11 +118,17 @@ async def _connect(settings: Settings, parts: WorkerParts) -> Client:
 
 
 async def _schedule(admission: AdmissionService, listener: Listener) -> None:
-    """Run rounds: at each hint that queue or pool changed, and every two seconds."""
+    """Run rounds: at each hint that queue or pool changed, and every two seconds.
+
+    After a round comes a pause of several times its length, so that a long queue that changes all the time
+    can't take the machine from those who answer requests.
+    """
     async with listener.subscription(QUEUE_CHANNEL) as hint:
         while True:
+            started = time.monotonic()
             with _tolerating("the scheduler could not run"):
                 await admission.run_round()
+            await asyncio.sleep((time.monotonic() - started) * _PAUSE_FACTOR)
             await wait_for_hint(hint, _ROUND_SECONDS)
 
 

@@ -54,6 +54,8 @@ def worker_spec(
         argv=(sys.executable, "-m", "steelyard.server.worker"),
         environment=environment | own,
         probe=_stays_alive,
+        # The api answers first, whatever the workers have to do.
+        niceness=5,
         depends_on=("migrate",),
         stop_grace_seconds=20.0,
         stop_phase=0,

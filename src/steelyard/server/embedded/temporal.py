@@ -36,6 +36,7 @@ def temporal_spec(layout: HomeLayout, ports: dict[str, int], environment: dict[s
     return ProcessSpec(
         name="temporal",
         argv=(str(find_temporal()), "server", "start-dev", *_flags(layout, ports)),
+        niceness=5,
         environment=environment | {"HOME": str(layout.temporal)},
         probe=http_probe(f"/api/v1/namespaces/{_NAMESPACE}", port=http_port),
         on_ready=keep_histories,
