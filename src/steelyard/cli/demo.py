@@ -5,6 +5,7 @@ the job with the same idempotency key.
 """
 
 import os
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -176,15 +177,23 @@ def _mlflow_link(client: Client) -> str:
 
 def _next_steps(job: JobView) -> Table:
     table = Table("What to try next", "", box=None, title_justify="left")
+    name = _own_name()
     for command, why in (
-        (f"steelyard get {job.id}", "the job whole: attempts, figures, lineage"),
-        ("steelyard submit examples/script/job.yaml --wait", "a training script of your own, as a job"),
-        ("steelyard status", "the processes; kill -9 any of them while a job runs, and see it end well"),
-        (f"steelyard data head {DATASET}", "what it learned from"),
-        ("steelyard down", "stop everything; 'steelyard up' goes on where it was"),
+        (f"{name} get {job.id}", "the job whole: attempts, figures, lineage"),
+        (f"{name} submit examples/script/job.yaml --wait", "a training script of your own, as a job"),
+        (f"{name} status", "the processes; kill -9 any of them while a job runs, and see it end well"),
+        (f"{name} data head {DATASET}", "what it learned from"),
+        (f"{name} down", f"stop everything; '{name} up' goes on where it was"),
     ):
         table.add_row(f"  {command}", why)
     return table
+
+
+def _own_name() -> str:
+    """Return how this command is called from here: a new user has not put the environment on the path yet."""
+    if shutil.which("steelyard"):
+        return "steelyard"
+    return os.path.relpath(Path(sys.executable).with_name("steelyard"))
 
 
 def _step(screen: Screen, number: int, title: str) -> None:
