@@ -11,6 +11,8 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 from steelyard.kit.errors import Overloaded, StorageFull, Unavailable
 
 _STATEMENT_TIMEOUT_MS = 15_000
+_AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
+"""SQLSTATEs of a server that shuts down, has crashed, starts up, or has no connection left."""
 _DISK_FULL = "53100"
 """SQLSTATE `disk_full`."""
 
@@ -66,7 +68,9 @@ class Database:
         except DBAPIError as error:
             if error.connection_invalidated:
                 raise _unavailable() from error
-            if getattr(error.orig, "sqlstate", None) == _DISK_FULL:
+            if is_away(state := sqlstate_of(error)):
+                raise _unavailable() from error
+            if state == _DISK_FULL:
                 raise StorageFull(
                     "the database's disk is full; free some room and send the request again"
                 ) from error
@@ -75,6 +79,20 @@ class Database:
     async def close(self) -> None:
         """Close all connections."""
         await self._engine.dispose()
+
+
+def is_away(state: str | None) -> bool:
+    """Whether an SQLSTATE says that the server is starting, stopping, full, or out of reach."""
+    return state is not None and (state in _AWAY or state.startswith("08"))
+
+
+def sqlstate_of(error: DBAPIError) -> str | None:
+    """Return the SQLSTATE of an error, which the driver's wrapper may have left to the error it wraps."""
+    for source in (error.orig, error.orig.__cause__ if error.orig else None):
+        state = getattr(source, "sqlstate", None)
+        if state is not None:
+            return str(state)
+    return None
 
 
 def _unavailable() -> Unavailable:
