@@ -12,11 +12,11 @@ from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import SteelyardError
 from steelyard.registry.mlflow import MetricPoint, Mlflow
+from steelyard.runtime.tracking import METRICS_NAME
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AttemptRow, JobRow
 
-METRICS_FILE = "metrics.jsonl"
 _STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.CANCELLED: "KILLED"}
 
 
@@ -94,7 +94,7 @@ class TrackingService:
 
 def _spooled(attempt: AttemptRow) -> list[MetricPoint]:
     """Read what a trainer wrote down; a last line that was cut short is left out."""
-    path = Path(attempt.attempt_dir) / METRICS_FILE
+    path = Path(attempt.attempt_dir) / METRICS_NAME
     points: list[MetricPoint] = []
     if not path.is_file():
         return points

@@ -1,13 +1,10 @@
 """What training processes call. The token of an attempt reaches these routes of its own attempt alone."""
 
-from typing import TypeVar
-
 from fastapi import APIRouter, Request
-from pydantic import BaseModel, ValidationError
 
 from steelyard.api.access import CurrentActor, CurrentServices
+from steelyard.api.bodies import parse_body
 from steelyard.api.errors import ERROR_RESPONSES
-from steelyard.kit.errors import InvalidRequest
 from steelyard.specs.reports import (
     AttemptReport,
     CheckpointReport,
@@ -26,15 +23,13 @@ router = APIRouter(
     },
 )
 
-Body = TypeVar("Body", bound=BaseModel)
-
 
 @router.post("/report")
 async def report(
     attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> Directives:
     """Store progress, renew the lease, and answer what the trainer is to do."""
-    return await services.reports.report(actor, attempt_id, await _parse(request, AttemptReport))
+    return await services.reports.report(actor, attempt_id, parse_body(await request.body(), AttemptReport))
 
 
 @router.post("/checkpoints")
@@ -43,7 +38,7 @@ async def publish_checkpoint(
 ) -> Directives:
     """Enter a complete checkpoint into the index."""
     return await services.reports.publish_checkpoint(
-        actor, attempt_id, await _parse(request, CheckpointReport)
+        actor, attempt_id, parse_body(await request.body(), CheckpointReport)
     )
 
 
@@ -52,7 +47,7 @@ async def publish_result(
     attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> None:
     """Store how the attempt ended."""
-    await services.reports.publish_result(actor, attempt_id, await _parse(request, ResultReport))
+    await services.reports.publish_result(actor, attempt_id, parse_body(await request.body(), ResultReport))
 
 
 @router.post("/events", status_code=204)
@@ -60,13 +55,4 @@ async def publish_event(
     attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> None:
     """Append an event to the job's."""
-    await services.reports.publish_event(actor, attempt_id, await _parse(request, EventReport))
-
-
-async def _parse(request: Request, model: type[Body]) -> Body:
-    try:
-        return model.model_validate_json(await request.body())
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        param = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{param}: {first['msg']}", param=param or None) from error
+    await services.reports.publish_event(actor, attempt_id, parse_body(await request.body(), EventReport))

@@ -4,10 +4,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Request
 from fastapi.responses import Response
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 
 from steelyard.api.access import CurrentActor, CurrentServices
-from steelyard.api.bodies import read_body
+from steelyard.api.bodies import parse_body, read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.api.routes.jobs import IdempotencyKey, json_response, parse_tags
 from steelyard.jobs.repository import JobFilter
@@ -119,7 +119,7 @@ async def retry(
     key: IdempotencyKey = None,
 ) -> Response:
     """Run an ended job again, from its newest or a named checkpoint."""
-    body = _parse(await read_body(request), RetryRequest)
+    body = parse_body(await read_body(request) or b"{}", RetryRequest)
     answer = await services.commands.retry(actor, project, job, body.checkpoint, body.step, key)
     return json_response(answer, 202)
 
@@ -135,12 +135,3 @@ async def set_priority(
 ) -> Response:
     """Change a job's place in the queue."""
     return json_response(await services.commands.set_priority(actor, project, job, body.priority, key), 202)
-
-
-def _parse(body: bytes, model: type[RetryRequest]) -> RetryRequest:
-    try:
-        return model.model_validate_json(body or b"{}")
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        param = ".".join(str(part) for part in first["loc"])
-        raise InvalidRequest(f"{param}: {first['msg']}", param=param or None) from error

@@ -5,10 +5,9 @@ from typing import Annotated, Literal
 
 from fastapi import APIRouter, Header, Path, Query, Request
 from fastapi.responses import FileResponse
-from pydantic import ValidationError
 
 from steelyard.api.access import CurrentActor, CurrentServices
-from steelyard.api.bodies import read_body
+from steelyard.api.bodies import parse_body, read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.datasets.service import version_view
 from steelyard.kit.errors import InvalidSpec
@@ -55,12 +54,7 @@ async def request_ingest(
     project: str, name: DatasetName, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> IngestView:
     """Turn uploads into the next version of a dataset."""
-    try:
-        body = IngestRequest.model_validate_json(await read_body(request))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        param = ".".join(str(part) for part in first["loc"])
-        raise InvalidSpec(f"{param}: {first['msg']}", param=param or None) from error
+    body = parse_body(await read_body(request), IngestRequest, InvalidSpec)
     return await services.datasets.request_ingest(actor, project, name, body)
 
 
