@@ -70,9 +70,8 @@ class ExaminationService:
             stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
         )  # fmt: skip
         try:
-            answer, errors = await asyncio.wait_for(
-                process.communicate(json.dumps(order).encode()), _TIMEOUT_SECONDS
-            )
+            async with asyncio.timeout(_TIMEOUT_SECONDS):
+                answer, errors = await process.communicate(json.dumps(order).encode())
         except TimeoutError as error:
             raise Unavailable(f"the examination took more than {_TIMEOUT_SECONDS:.0f} s") from error
         finally:

@@ -76,5 +76,6 @@ class Listener:
 async def wait_for_hint(event: asyncio.Event, timeout_seconds: float) -> None:
     """Wait for the next hint, but no longer than `timeout_seconds`; then clear it."""
     with contextlib.suppress(TimeoutError):
-        await asyncio.wait_for(event.wait(), timeout_seconds)
+        async with asyncio.timeout(timeout_seconds):
+            await event.wait()
     event.clear()

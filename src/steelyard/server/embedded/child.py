@@ -96,7 +96,8 @@ class Child:
         self._show(ProcessState.STOPPING, None)
         self._signal(self.spec.stop_signal)
         try:
-            await asyncio.wait_for(self._ended.wait(), self.spec.stop_grace_seconds)
+            async with asyncio.timeout(self.spec.stop_grace_seconds):
+                await self._ended.wait()
         except TimeoutError:
             _log.warning("process ignored its stop signal", process=self.spec.name)
             self._kill()
@@ -108,7 +109,8 @@ class Child:
         if self.spec.yields_to:
             others = [self._ready[name].wait() for name in self.spec.yields_to if name in self._ready]
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(asyncio.gather(*others), self.spec.yield_seconds)
+                async with asyncio.timeout(self.spec.yield_seconds):
+                    await asyncio.gather(*others)
 
     async def _live(self) -> int | None:
         """Go through one life. Returns the exit code; None if it could not be started."""
@@ -192,7 +194,8 @@ class Child:
         if self.spec.probe is None:
             return True
         try:
-            return await asyncio.wait_for(self.spec.probe(), _PROBE_TIMEOUT_SECONDS)
+            async with asyncio.timeout(_PROBE_TIMEOUT_SECONDS):
+                return await self.spec.probe()
         except TimeoutError:
             return False
 

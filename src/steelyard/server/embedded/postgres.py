@@ -18,7 +18,7 @@ import psutil
 from steelyard.kit.errors import Conflict, Unavailable
 from steelyard.server.embedded.files import sync_folder
 from steelyard.server.embedded.postgres_place import PostgresPlace, make_place
-from steelyard.server.embedded.probes import postgres_probe
+from steelyard.server.embedded.probes import SOCKET_NAME, postgres_probe
 from steelyard.server.embedded.process import ProcessSpec
 from steelyard.server.home import (
     DATABASE_NAME,
@@ -110,9 +110,11 @@ def clear_stray(place: PostgresPlace) -> None:
             pids = " ".join(str(pid) for pid in running)
             raise Conflict(f"another PostgreSQL runs on {place.data}; stop it with `kill {pids}`")
         time.sleep(0.02)
-    # A pid that somebody else has got since would make PostgreSQL believe that it runs already.
-    if named and psutil.pid_exists(named):
-        pidfile.unlink(missing_ok=True)
+    # A pid that somebody else has got since, or that init hasn't collected yet, would make PostgreSQL believe
+    # that it runs already.
+    for lock in (pidfile, place.sockets / f"{SOCKET_NAME}.lock"):
+        if (holder := _read_pid(lock)) and psutil.pid_exists(holder):
+            lock.unlink(missing_ok=True)
 
 
 async def make_databases(layout: HomeLayout, sockets: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from steelyard.server.embedded.process import Probe
 
 _PROTOCOL_VERSION = 3 << 16
-_SOCKET_NAME = ".s.PGSQL.5432"
+SOCKET_NAME = ".s.PGSQL.5432"
 
 
 def http_probe(path: str, *, port: int | None = None, socket: Path | None = None) -> Probe:
@@ -31,7 +31,7 @@ def postgres_probe(sockets: Path, role: str) -> Probe:
 
     async def probe() -> bool:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            return await _first_answer(sockets / _SOCKET_NAME, role) == b"R"
+            return await _first_answer(sockets / SOCKET_NAME, role) == b"R"
         return False
 
     return probe

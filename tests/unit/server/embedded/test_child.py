@@ -150,6 +150,31 @@ async def test_what_cant_be_started_or_prepared_says_why(nursery: Nursery) -> No
     assert record.message == "make room first"
 
 
+@pytest.mark.parametrize("turns", range(6))
+async def test_a_life_that_ends_while_its_probe_answers_is_seen_to_end(
+    nursery: Nursery, tmp_path: Path, turns: int
+) -> None:
+    asked: list[asyncio.Future[bool]] = []
+
+    async def probe() -> bool:
+        asked.append(asyncio.get_running_loop().create_future())
+        nursery.changed.set()
+        return await asked[-1]
+
+    go = tmp_path / "go"
+    child = nursery.add("p", ("/bin/sh", "-c", f"until [ -e {go} ]; do :; done; exit 3"), probe=probe)
+    await nursery.until(child, lambda _: bool(asked))
+    care = next(task for task in asyncio.all_tasks() if "_accompany" in repr(task.get_coro()))
+    asked[-1].set_result(False)
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    care.cancel()
+    await asyncio.wait([care], timeout=5)
+    assert care.cancelled()
+    go.touch()
+    await nursery.until(child, lambda record: record.failures > 0)
+
+
 async def test_a_disabled_one_blocks_nobody(nursery: Nursery) -> None:
     disabled = nursery.add("disabled", disabled="not installed")
     await nursery.until(nursery.add("later", depends_on=("disabled",)), _runs)
