@@ -15,7 +15,7 @@ def place(tmp_path: Path) -> PostgresPlace:
     data, sockets = tmp_path / "data", tmp_path / "sockets"
     data.mkdir()
     sockets.mkdir()
-    return PostgresPlace(base=tmp_path, data=data, sockets=sockets, binaries=tmp_path, account=None)
+    return PostgresPlace(tmp_path, sockets, tmp_path, None, outside_home=False, copied_binaries=False)
 
 
 @pytest.mark.parametrize("lock", ["data/postmaster.pid", "sockets/.s.PGSQL.5432.lock"])
