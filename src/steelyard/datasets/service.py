@@ -17,6 +17,7 @@ from steelyard.governance.identity import Actor
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidRequest, NotFound
 from steelyard.kit.ids import new_id
+from steelyard.specs.access import Permission
 from steelyard.specs.datasets import DatasetVersionView, VersionManifest
 from steelyard.specs.ingests import DatasetSummary, IngestProgress, IngestRequest, IngestView
 from steelyard.specs.views import ErrorBody
@@ -56,7 +57,7 @@ class DatasetService:
             NotFound: no such project.
         """
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
             uploads = await find_uploads(session, checked, request.uploads)
             parent = await _parent_ref(session, checked, request)
             ingest_id = new_id("ing")
@@ -88,7 +89,7 @@ class DatasetService:
             NotFound: no such ingest in the project.
         """
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.DATASET_READ)
             row = await session.get(IngestRow, ingest_id)
             if row is None or row.project_id != checked:
                 raise NotFound(f"no ingest {ingest_id!r} in project {project!r}")
@@ -97,7 +98,7 @@ class DatasetService:
     async def search(self, actor: Actor, project: str) -> list[DatasetSummary]:
         """Return a project's datasets by name."""
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.DATASET_READ)
             rows = await session.scalars(
                 select(DatasetRow).where(DatasetRow.project_id == checked).order_by(DatasetRow.name)
             )
@@ -113,7 +114,7 @@ class DatasetService:
             NotFound: there is none in the project.
         """
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.DATASET_READ)
             try:
                 return await catalogue.resolve(session, checked, ref)
             except InvalidRequest as error:

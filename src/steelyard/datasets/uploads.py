@@ -15,6 +15,7 @@ from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
 from steelyard.kit.errors import InvalidRequest, StorageFull
 from steelyard.kit.ids import new_id
+from steelyard.specs.access import Permission
 from steelyard.specs.ingests import UploadView
 from steelyard.storage.database import Database
 from steelyard.storage.tables import UploadRow
@@ -53,7 +54,7 @@ class UploadService:
                 "filename must be letters, digits, '.', '_' and '-', such as chats.jsonl", param="filename"
             )
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
         upload_id = new_id("upl")
         path = self.path(upload_id, filename)
         path.parent.mkdir(parents=True)

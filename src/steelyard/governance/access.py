@@ -7,13 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.identity import Actor
 from steelyard.kit.errors import NotFound
+from steelyard.specs.access import Permission
 from steelyard.storage.tables import ProjectRow
 
 ProjectId = NewType("ProjectId", str)
 """A project that was checked for the actor. Repositories take nothing else, so no query forgets to."""
 
 
-async def authorize(session: AsyncSession, actor: Actor, project: str) -> ProjectId:
+async def authorize(session: AsyncSession, actor: Actor, project: str, permission: Permission) -> ProjectId:
     """Return the project as a checked id.
 
     Raises:

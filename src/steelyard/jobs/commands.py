@@ -17,6 +17,7 @@ from steelyard.jobs.views import view_of
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidTransition, NotFound
 from steelyard.kit.paging import MAX_LIMIT
+from steelyard.specs.access import Permission
 from steelyard.specs.states import TERMINAL_STATES, VERBS, JobState, Reason, Verb, refuse_verb
 from steelyard.specs.views import JobView
 from steelyard.storage.database import Database
@@ -102,7 +103,7 @@ class CommandService:
             live = tuple(state for state in JobState if state not in TERMINAL_STATES)
             filter_ = JobFilter(states=live, type=filter_.type, name=filter_.name, tags=filter_.tags)
             async with self._database.transaction() as session:
-                checked = await access.authorize(session, actor, project)
+                checked = await access.authorize(session, actor, project, Permission.JOB_CONTROL)
                 ids = await repository.list_ids(session, checked, filter_, MAX_LIMIT * 10)
         results: list[tuple[str, bool, str]] = []
         for job_id in ids:
@@ -124,7 +125,7 @@ class CommandService:
         arguments: str = "",
     ) -> str:
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_CONTROL)
             replays = Replays(session, checked, key, f"{verb}/{job_id}/{arguments}")
             if (stored := await replays.find()) is not None:
                 return stored

@@ -11,6 +11,7 @@ from steelyard.jobs.repository import JobFilter
 from steelyard.jobs.views import checkpoint_view, event_view, summary_of, view_of
 from steelyard.kit.errors import InvalidRequest, NotFound
 from steelyard.kit.paging import Page, page_of
+from steelyard.specs.access import Permission
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.specs.views import (
     AttemptView,
@@ -37,7 +38,7 @@ class QueryService:
             NotFound: no such job in the project; so do all methods here.
         """
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             attempts = await repository.attempts_of(session, job.id)
             return view_of(job, attempts, await repository.model_version_of(session, job))
@@ -47,7 +48,7 @@ class QueryService:
     ) -> Page[JobSummary]:
         """Return a page of jobs, newest first."""
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             rows = await repository.list_jobs(session, checked, filter_, limit + 1, after)
         return page_of(
             [summary_of(job, attempt) for job, attempt in rows], limit, [job.id for job, _ in rows]
@@ -60,7 +61,7 @@ class QueryService:
     async def checkpoints(self, actor: Actor, project: str, job_id: str) -> list[CheckpointView]:
         """Return a job's checkpoints, newest first."""
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             return [checkpoint_view(row) for row in await repository.checkpoints_of(session, job.id)]
 
@@ -74,7 +75,7 @@ class QueryService:
         """
         position = _event_id(after)
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             ended = JobState(job.state) in TERMINAL_STATES
             rows = await repository.events_of(session, job.id, position, limit + 1)
@@ -84,7 +85,7 @@ class QueryService:
     async def explain(self, actor: Actor, project: str, job_id: str) -> ExplainView:
         """Say why a job is where it is, and what would move it."""
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             return await explain(session, job)
 
@@ -101,7 +102,7 @@ class QueryService:
 
     async def _attempt_rows(self, actor: Actor, project: str, job_id: str) -> Sequence[AttemptRow]:
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             return await repository.attempts_of(session, job.id)
 

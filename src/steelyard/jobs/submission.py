@@ -23,6 +23,7 @@ from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import IdempotencyMismatch, InvalidRequest, InvalidSpec, NotSupported
 from steelyard.kit.ids import new_id
+from steelyard.specs.access import Permission
 from steelyard.specs.faults import field_path
 from steelyard.specs.job import JOB_SPEC, EvalOnlySpec, FineTuneSpec, JobSpec
 from steelyard.specs.states import JobState
@@ -63,7 +64,7 @@ class SubmissionService:
         digest = digest_json(value)
         key = _checked_key(key)
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_SUBMIT)
             stored = await repository.find_idempotency(session, checked, key)
             if stored is not None:
                 return _replay(stored, digest)
@@ -88,7 +89,7 @@ class SubmissionService:
         """
         _parse_json(body)
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             spec, dataset = await _pin(session, checked, runnable(parse_spec(body)))
             capacity = Capacity(session)
             fit = await capacity.forecast(spec.resources, spec.priority)

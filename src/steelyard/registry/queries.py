@@ -5,6 +5,7 @@ from sqlalchemy import select
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
 from steelyard.kit.errors import NotFound
+from steelyard.specs.access import Permission
 from steelyard.specs.models import ModelVersionView, ModelView
 from steelyard.storage.database import Database
 from steelyard.storage.tables import ModelRow, ModelVersionRow
@@ -19,7 +20,7 @@ class ModelQueryService:
     async def search(self, actor: Actor, project: str) -> list[ModelView]:
         """Return all models by name."""
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.MODEL_READ)
             rows = await session.scalars(
                 select(ModelRow).where(ModelRow.project_id == checked).order_by(ModelRow.name)
             )
@@ -35,7 +36,7 @@ class ModelQueryService:
             NotFound: no such model in the project.
         """
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project)
+            checked = await access.authorize(session, actor, project, Permission.MODEL_READ)
             rows = await session.scalars(
                 select(ModelVersionRow)
                 .where(ModelVersionRow.project_id == checked, ModelVersionRow.name == name)

@@ -9,6 +9,7 @@ from steelyard.governance.audit.selection import Selection
 from steelyard.governance.identity import Actor
 from steelyard.kit.errors import InvalidRequest, PermissionDenied
 from steelyard.kit.paging import Page, page_of
+from steelyard.specs.access import Permission
 from steelyard.specs.audit import AuditEntry
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AuditLeafRow, AuditRow
@@ -45,7 +46,10 @@ class AuditQueryService:
             if project is None:
                 _require_overview(actor)
             else:
-                query = query.where(AuditRow.project_id == await access.authorize(session, actor, project))
+                query = query.where(
+                    AuditRow.project_id
+                    == await access.authorize(session, actor, project, Permission.AUDIT_READ)
+                )
             if after is not None:
                 query = query.where(AuditRow.id < _row_id(after))
             entries = await _entries(session, query.order_by(AuditRow.id.desc()).limit(limit + 1))

@@ -1,0 +1,10 @@
+"""Secrets under envelope encryption, and their key-encryption keys."""
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Move forward."""

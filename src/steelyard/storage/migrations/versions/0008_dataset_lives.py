@@ -1,0 +1,10 @@
+"""Tombstones of datasets, uploads in parts."""
+
+revision = "0008"
+down_revision = "0007"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    """Move forward."""
