@@ -5,7 +5,6 @@
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
 import asyncio
-import base64
 import json
 import random
 import signal
@@ -19,8 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 from bench.live import quantile
 from bench.load import Call, Connection
-from steelyard.governance.identity import AttemptTokens
-from steelyard.server.compose import _derive  # pyright: ignore[reportPrivateUsage]
+from steelyard.server import keys
 from steelyard.server.home import HomeLayout, database_dsn, read_platform
 
 
@@ -30,8 +28,7 @@ async def main(home: Path, report_seconds: float) -> None:
     connection = await asyncpg.connect(database_dsn(home))
     ids = [row["id"] for row in await connection.fetch("SELECT id FROM attempts WHERE state = 'running'")]
     await connection.close()
-    key = base64.b64decode(HomeLayout(home).payload_key.read_text().split(":")[-1])
-    tokens = AttemptTokens(_derive(key, b"attempt-tokens"))
+    tokens = keys.attempt_tokens(keys.read_platform_key(HomeLayout(home)))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     latencies: list[float] = []

@@ -62,6 +62,7 @@ def compose(layout: HomeLayout, settings: Settings) -> Platform:
         temporal_address=f"127.0.0.1:{ports['temporal']}",
         temporal_namespace="default",
         temporal_http_port=ports["temporal_http"],
+        supervisor_metrics_port=ports["supervisor_metrics"],
         postgres_socket_dir=place.sockets,
         mlflow_url=f"http://127.0.0.1:{ports['api']}/mlflow",
         mlflow_socket=socket,

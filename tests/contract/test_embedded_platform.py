@@ -72,6 +72,14 @@ def test_status_names_the_api_the_home_and_every_process(home: Home) -> None:
         assert Path(each["log"]).exists()
 
 
+def test_the_supervisor_shows_figures_of_every_process(home: Home) -> None:
+    port = read_platform(home.root).supervisor_metrics_port
+    figures = httpx.get(f"http://127.0.0.1:{port}/metrics").text
+    for name in _CHILDREN:
+        assert f'steelyard_process_up{{process="{name}"}} 1.0' in figures
+        assert f'steelyard_process_resident_bytes{{process="{name}"}}' in figures
+
+
 def test_the_client_finds_address_and_token_and_nobody_else_reads_secrets(home: Home) -> None:
     assert json.loads(endpoint_file(home.root).read_text())["api_url"] == read_platform(home.root).api_url
     assert admin_token_file(home.root).read_text().startswith("sy_")

@@ -1,13 +1,10 @@
 """Composition: every service is built here, once per process, from the settings."""
 
-import base64
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 import httpx
-from cryptography.hazmat.primitives.hashes import SHA256
-from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from steelyard.activities.ingest import IngestActivities
 from steelyard.activities.jobs import JobActivities
@@ -42,7 +39,9 @@ from steelyard.jobs.tracking import TrackingService
 from steelyard.kit.home import admin_token_file
 from steelyard.registry.mlflow import Mlflow
 from steelyard.registry.queries import ModelQueryService
+from steelyard.server import keys
 from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
+from steelyard.server.keys import read_platform_key
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
 from steelyard.storage.database import Database
@@ -87,7 +86,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
     addresses = read_platform(settings.home)
     dsn = database_dsn(settings.home, settings.database_dsn)
     database = Database(dsn, pool_size=pool_size, name=f"steelyard-{process}")
-    key = base64.b64decode(layout.payload_key.read_text().split(":")[-1])
+    key = read_platform_key(layout)
     return Ground(
         settings=settings,
         layout=layout,
@@ -95,8 +94,8 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
         database=database,
         listener=Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL)),
         executor=LocalExecutor(addresses.forkserver_socket),
-        attempt_tokens=AttemptTokens(_derive(key, b"attempt-tokens")),
-        session_tokens=SessionTokens(_derive(key, b"session-tokens")),
+        attempt_tokens=keys.attempt_tokens(key),
+        session_tokens=keys.session_tokens(key),
         mlflow=httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(addresses.mlflow_socket), retries=0),
             base_url="http://mlflow",
@@ -204,8 +203,3 @@ def _exporter(store_root: Path) -> Export:
         )
 
     return export
-
-
-def _derive(key: bytes, purpose: bytes) -> bytes:
-    """Make a key for one purpose out of the platform's key (HKDF-SHA256)."""
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"steelyard/" + purpose).derive(key)

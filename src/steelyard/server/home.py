@@ -148,6 +148,8 @@ class PlatformAddresses(BaseModel):
     """What the api's proxy talks to. Its paths begin with `/mlflow` already."""
     forkserver_socket: Path | None = None
     """None where training isn't installed."""
+    supervisor_metrics_port: int | None = None
+    forkserver_metrics_port: int | None = None
     worker_metrics_ports: tuple[int, ...] = ()
 
 

@@ -18,6 +18,7 @@ import json
 import logging
 import os
 import random
+import select
 import signal
 import socket
 import struct
@@ -27,6 +28,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from steelyard.compute.local.environment import without_platform
+from steelyard.compute.local.figures import FORKS, REFUSALS, answer_scrape, open_figures
 from steelyard.compute.local.files import Launch
 from steelyard.compute.local.processes import MARKER, set_name, stamp_marker
 from steelyard.compute.local.shim import serve
@@ -49,7 +51,9 @@ def main() -> int:
     """Import the training stack and serve until SIGTERM."""
     parser = argparse.ArgumentParser(prog="steelyard-forkserver")
     parser.add_argument("--socket", type=Path, required=True)
-    address: Path = parser.parse_args().socket
+    parser.add_argument("--metrics-port", type=int)
+    arguments = parser.parse_args()
+    address: Path = arguments.socket
     logging.basicConfig(level=logging.INFO, stream=sys.stderr)
     if os.environ.get(_READY) != "1":
         _start_anew()
@@ -60,7 +64,7 @@ def main() -> int:
         _LOG.error("importing the training stack left %d threads: attempts start afresh instead", threads)
         return 1
     set_name("steelyard-forks")
-    listen(address)
+    listen(address, arguments.metrics_port)
     return 0
 
 
@@ -80,19 +84,24 @@ def preload() -> None:
     gc.freeze()
 
 
-def listen(address: Path) -> None:
+def listen(address: Path, metrics_port: int | None = None) -> None:
     """Take requests at `address` until SIGTERM, or until the socket there is no longer this one."""
     signal.signal(signal.SIGTERM, _leave)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+    with contextlib.ExitStack() as sockets:
+        listener = sockets.enter_context(socket.socket(socket.AF_UNIX, socket.SOCK_STREAM))
+        figures = sockets.enter_context(open_figures(metrics_port)) if metrics_port else None
+        listeners = [each for each in (listener, figures) if each is not None]
         own = _bind(listener, address)
-        listener.settimeout(_LOOK_SECONDS)
         _LOG.info("ready at %s, pid %d", address, os.getpid())
         while _inode(address) == own:
-            with contextlib.suppress(TimeoutError):
+            ready, _, _ = select.select(listeners, [], [], _LOOK_SECONDS)
+            if figures in ready:
+                answer_scrape(figures)
+            if listener in ready:
                 connection, _ = listener.accept()
                 with connection:
-                    _take(connection, listener)
+                    _take(connection, listeners)
         _LOG.info("%s is no longer ours: leaving", address)
 
 
@@ -143,7 +152,7 @@ def _bind(listener: socket.socket, address: Path) -> int | None:
     return _inode(address)
 
 
-def _take(connection: socket.socket, listener: socket.socket) -> None:
+def _take(connection: socket.socket, listeners: list[socket.socket]) -> None:
     """Read one request and fork its shim; a bad one gets no answer."""
     locks: list[int] = []
     try:
@@ -153,15 +162,17 @@ def _take(connection: socket.socket, listener: socket.socket) -> None:
         data, locks, _, _ = socket.recv_fds(connection, _REQUEST_BYTES, 1)
         folder = Path(json.loads(data)["folder"])
         if len(locks) == 1 and folder.is_absolute() and _threads() == 1:
-            _fork_shim(folder, connection, locks[0], listener)
+            _fork_shim(folder, connection, locks[0], listeners)
+            FORKS.inc()
     except (OSError, ValueError, KeyError, TypeError) as error:
+        REFUSALS.inc()
         _LOG.warning("refused a request: %s", error)
     finally:
         for lock in locks:
             os.close(lock)
 
 
-def _fork_shim(folder: Path, connection: socket.socket, lock: int, listener: socket.socket) -> None:
+def _fork_shim(folder: Path, connection: socket.socket, lock: int, listeners: list[socket.socket]) -> None:
     """Fork twice, so that the shim is nobody's child here and no zombie stays."""
     for stream in (sys.stdout, sys.stderr):
         stream.flush()
@@ -170,7 +181,8 @@ def _fork_shim(folder: Path, connection: socket.socket, lock: int, listener: soc
     if child == 0:
         if os.fork() > 0:
             os._exit(0)
-        listener.close()
+        for listener in listeners:
+            listener.close()
         gc.enable()
         reset_signals()
         connection.setblocking(True)

@@ -8,7 +8,13 @@ from pathlib import Path
 from steelyard.kit.home import HOME_VARIABLE
 from steelyard.server.embedded.folders import socket_folder
 from steelyard.server.embedded.mlflow import mlflow_spec
-from steelyard.server.embedded.ports import API, claim_ports, worker_metrics
+from steelyard.server.embedded.ports import (
+    API,
+    FORKSERVER_METRICS,
+    SUPERVISOR_METRICS,
+    claim_ports,
+    worker_metrics,
+)
 from steelyard.server.embedded.postgres import postgres_spec
 from steelyard.server.embedded.postgres_place import PostgresPlace, choose_place
 from steelyard.server.embedded.process import ProcessSpec
@@ -45,10 +51,13 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     ports = claim_ports(layout, settings.api_port, settings.workers)
     sockets = socket_folder(layout)
     place = None if settings.database_dsn else choose_place(layout)
-    fork_server = forkserver_spec(layout, sockets / "forkserver.sock", ours)
+    fork_server = forkserver_spec(layout, sockets / "forkserver.sock", ports, ours)
     addresses = _addresses(settings, ports, sockets, place)
     if fork_server.disabled is None:
-        addresses = addresses.model_copy(update={"forkserver_socket": sockets / "forkserver.sock"})
+        found = {"forkserver_socket": sockets / "forkserver.sock"}
+        addresses = addresses.model_copy(
+            update=found | {"forkserver_metrics_port": ports[FORKSERVER_METRICS]}
+        )
     embedded = place is not None
     processes = [
         migrate_spec(layout, ours, embedded_database=embedded),
@@ -85,6 +94,7 @@ def _addresses(
         temporal_metrics_port=ports["temporal_metrics"] if embedded_temporal else None,
         temporal_ui_url=f"http://127.0.0.1:{ports['temporal_ui']}" if embedded_temporal else None,
         postgres_socket_dir=place.sockets if place else None,
+        supervisor_metrics_port=ports[SUPERVISOR_METRICS],
         mlflow_url=f"{api_url}{MLFLOW_PREFIX}",
         mlflow_socket=sockets / "mlflow.sock",
         worker_metrics_ports=tuple(ports[worker_metrics(n)] for n in range(1, settings.workers + 1)),

@@ -13,6 +13,8 @@ from steelyard.server.embedded.files import write_atomically
 from steelyard.server.home import HomeLayout
 
 API = "api"
+SUPERVISOR_METRICS = "supervisor_metrics"
+FORKSERVER_METRICS = "forkserver_metrics"
 TEMPORAL = ("temporal", "temporal_http", "temporal_ui", "temporal_metrics")
 # Below the range that Linux gives to outgoing connections (32768 and up), so that a port which is ours but
 # not bound at the moment isn't handed to somebody else.
@@ -38,7 +40,8 @@ def claim_ports(layout: HomeLayout, api_port: int, workers: int) -> dict[str, in
     """
     remembered = read_ports(layout)
     candidates = _candidates(layout, taken=set(remembered.values()) | {api_port})
-    names = [*TEMPORAL, *(worker_metrics(number) for number in range(1, workers + 1))]
+    names = [*TEMPORAL, SUPERVISOR_METRICS, FORKSERVER_METRICS]
+    names += [worker_metrics(number) for number in range(1, workers + 1)]
     ports = {API: _api_port(api_port or remembered.get(API, 0), candidates)}
     for name in names:
         known = remembered.get(name)

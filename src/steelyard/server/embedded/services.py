@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from steelyard.kit.home import HOME_VARIABLE
-from steelyard.server.embedded.ports import worker_metrics
+from steelyard.server.embedded.ports import FORKSERVER_METRICS, worker_metrics
 from steelyard.server.embedded.probes import http_probe, socket_probe
 from steelyard.server.embedded.process import ProcessSpec
 from steelyard.server.home import HomeLayout
@@ -62,13 +62,18 @@ def worker_spec(
     )
 
 
-def forkserver_spec(layout: HomeLayout, socket: Path, environment: dict[str, str]) -> ProcessSpec:
+def forkserver_spec(
+    layout: HomeLayout, socket: Path, ports: dict[str, int], environment: dict[str, str]
+) -> ProcessSpec:
     """Describe the fork server, disabled where training isn't installed."""
     missing = [name for name in ("torch", "transformers") if importlib.util.find_spec(name) is None]
     reason = f"{' and '.join(missing)} not installed; `pip install 'steelyard[train]'`" if missing else None
     return ProcessSpec(
         name="forkserver",
-        argv=(sys.executable, "-m", "steelyard.compute.local.forkserver", "--socket", str(socket)),
+        argv=(
+            *(sys.executable, "-m", "steelyard.compute.local.forkserver", "--socket", str(socket)),
+            *("--metrics-port", str(ports[FORKSERVER_METRICS])),
+        ),
         environment=environment | {HOME_VARIABLE: str(layout.root)},
         probe=socket_probe(socket),
         yields_to=("api", "worker-1"),

@@ -24,6 +24,7 @@ from steelyard.server.embedded.folders import make_secrets, prepare_home
 from steelyard.server.embedded.identity import ProcessIdentity, identify
 from steelyard.server.embedded.journal import open_journal
 from steelyard.server.embedded.lock import hold_home
+from steelyard.server.embedded.metrics import serve_figures
 from steelyard.server.embedded.platform import Composer, Platform, compose_platform
 from steelyard.server.embedded.process import ProcessSpec
 from steelyard.server.embedded.state import (
@@ -85,16 +86,31 @@ class Supervisor:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.stop)
         self._publish()
+        figures = await self._open_figures()
         tasks = {child.spec.name: asyncio.create_task(child.run()) for child in self._children}
         stop = asyncio.create_task(self._stop.wait())
         # A child's task ends early only by a defect of ours; then it's better to end and be started again.
         await asyncio.wait([stop, asyncio.create_task(_first_failure(tasks))], return_when="FIRST_COMPLETED")
         stop.cancel()
         await self._shut_down(tasks)
+        if figures:
+            figures.close()
 
     def stop(self) -> None:
         """Ask for the ordered end. May be called again."""
         self._stop.set()
+
+    async def _open_figures(self) -> asyncio.Server | None:
+        """Without figures the platform is still worth running."""
+        port = self._platform.addresses.supervisor_metrics_port
+        try:
+            return await serve_figures(port, self._records) if port else None
+        except OSError as error:
+            _log.warning("no figures of the supervisor", port=port, reason=str(error))
+            return None
+
+    def _records(self) -> tuple[ProcessRecord, ...]:
+        return tuple(child.record() for child in self._children)
 
     async def _shut_down(self, tasks: dict[str, asyncio.Task[None]]) -> None:
         self._state = Overall.STOPPING
@@ -109,7 +125,7 @@ class Supervisor:
         _log.info("stopped")
 
     def _publish(self) -> None:
-        records = tuple(child.record() for child in self._children)
+        records = self._records()
         essential = [record for record in records if record.essential]
         if all(record.state in _SETTLED for record in essential):
             self._was_ready = True

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from steelyard.kit.errors import Unavailable
-from steelyard.server.embedded import services
+from steelyard.server.embedded import ports, services
 from steelyard.server.embedded.doctor import Verdict, examine
 from steelyard.server.embedded.folders import prepare_home
 from steelyard.server.embedded.platform import compose_platform, foreign_environment
@@ -57,7 +57,7 @@ def test_without_a_training_stack_there_is_no_fork_server(
     layout: HomeLayout, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(services.importlib.util, "find_spec", _all_but_torch)
-    spec = services.forkserver_spec(layout, layout.run / "s", {})
+    spec = services.forkserver_spec(layout, layout.run / "s", {ports.FORKSERVER_METRICS: 18000}, {})
     assert spec.disabled is not None
     assert "steelyard[train]" in spec.disabled
 

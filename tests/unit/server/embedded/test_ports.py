@@ -12,7 +12,7 @@ from steelyard.server.home import HomeLayout
 def test_ports_differ_are_remembered_and_lie_below_the_ephemeral_range(tmp_path: Path) -> None:
     layout = HomeLayout(tmp_path)
     ports = claim_ports(layout, 0, workers=2)
-    assert len(set(ports.values())) == len(ports) == 7
+    assert len(set(ports.values())) == len(ports) == 9
     assert all(18000 <= port < 28000 for port in ports.values())
     assert claim_ports(layout, 0, workers=2) == ports
 
