@@ -1,6 +1,6 @@
 """A job's run in MLflow: opened when training starts, brought up to date and closed when it has ended."""
 
-import json
+import asyncio
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import SteelyardError
 from steelyard.registry.mlflow import MetricPoint, Mlflow
-from steelyard.runtime.tracking import METRICS_NAME
+from steelyard.runtime.tracking import METRICS_NAME, read_metrics
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
-from steelyard.storage.tables import AttemptRow, JobRow
+from steelyard.storage.tables import JobRow
 
 _STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.CANCELLED: "KILLED"}
 
@@ -83,7 +83,7 @@ class TrackingService:
         tracked = await self.open(job)
         for attempt in attempts:
             if attempt.launch_key.startswith(f"{job.run_number}:"):
-                await self._mlflow.log_metrics(tracked.run_id, _spooled(attempt))
+                await self._copy_figures(Path(attempt.attempt_dir) / METRICS_NAME, tracked.run_id)
         now_ms = int(self._clock().timestamp() * 1000)
         finals = [MetricPoint(key, value, 0, now_ms) for key, value in job.metrics.items()]
         if finals:
@@ -91,23 +91,18 @@ class TrackingService:
         status = _STATUS.get(JobState(job.state), "FAILED")
         await self._mlflow.end_run(tracked.run_id, status, _end_ms(job, now_ms))  # pyright: ignore[reportArgumentType]
 
-
-def _spooled(attempt: AttemptRow) -> list[MetricPoint]:
-    """Read what a trainer wrote down; a last line that was cut short is left out."""
-    path = Path(attempt.attempt_dir) / METRICS_NAME
-    points: list[MetricPoint] = []
-    if not path.is_file():
-        return points
-    for line in path.read_text().splitlines():
-        try:
-            entry: dict[str, Any] = json.loads(line)
-        except ValueError:
-            continue
-        points += [
-            MetricPoint(key, value, entry["step"], entry["timestamp_ms"])
-            for key, value in entry["values"].items()
-        ]
-    return points
+    async def _copy_figures(self, path: Path, run_id: str) -> None:
+        """Log what a trainer wrote down, a piece at a time."""
+        start, end = -1, 0
+        while end != start:
+            start = end
+            lines, end = await asyncio.to_thread(read_metrics, path, start)
+            points = [
+                MetricPoint(key, value, line["step"], line["timestamp_ms"])
+                for line in lines
+                for key, value in line["values"].items()
+            ]
+            await self._mlflow.log_metrics(run_id, points)
 
 
 def _end_ms(job: JobRow, now_ms: int) -> int:

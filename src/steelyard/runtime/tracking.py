@@ -4,6 +4,7 @@ One JSON object a line: `{"step", "timestamp_ms", "values"}`. A process killed w
 a line at the end, which readers pass over. `metrics.offset` holds how many bytes MLflow has.
 """
 
+import contextlib
 import json
 import logging
 import math
@@ -54,14 +55,17 @@ class MetricsLog:
 def read_metrics(
     path: Path, offset: int, limit_bytes: int = _CHUNK_BYTES
 ) -> tuple[list[dict[str, Any]], int]:
-    """Read whole lines from byte `offset` on; return them and the offset after the last one."""
+    """Read whole lines from byte `offset` on; return them and the offset after the last one.
+
+    A damaged line is passed over, so there may be none although the offset moved. At the end it stays.
+    """
     if not path.exists():
         return [], offset
     with path.open("rb") as file:
         file.seek(offset)
         data = file.read(limit_bytes)
     whole = data[: data.rfind(b"\n") + 1]
-    return [json.loads(line) for line in whole.splitlines()], offset + len(whole)
+    return list(_parsed(whole)), offset + len(whole)
 
 
 class MetricsFlusher:
@@ -101,13 +105,19 @@ class MetricsFlusher:
     def _flush_chunk(self) -> bool:
         start = int(self._offset_file.read_text()) if self._offset_file.exists() else 0
         lines, end = read_metrics(self._metrics, start)
-        if not lines:
+        if end == start:
             return False
         points = list(_points(lines))
         for first in range(0, len(points), _BATCH_METRICS):
             self._sink(points[first : first + _BATCH_METRICS])
         write_atomically(self._offset_file, str(end).encode())
         return True
+
+
+def _parsed(whole: bytes) -> Iterator[dict[str, Any]]:
+    for line in whole.splitlines():
+        with contextlib.suppress(ValueError):
+            yield json.loads(line)
 
 
 def point_scripts_at(target: TrackingTarget, token: str) -> None:

@@ -56,6 +56,16 @@ class TestMetricsLog:
         assert [line["step"] for line in lines] == [1]
         assert read_metrics(path, offset) == ([], offset)
 
+    def test_a_damaged_line_is_passed_over(self, tmp_path: Path) -> None:
+        log = MetricsLog(tmp_path)
+        path = tmp_path / METRICS_NAME
+        path.write_bytes(b'{"step": 0, "va\n')
+        assert read_metrics(path, 0) == ([], path.stat().st_size)
+        log.append(1, {"loss": 1.0})
+        lines, offset = read_metrics(path, 0)
+        assert [line["step"] for line in lines] == [1]
+        assert offset == path.stat().st_size
+
 
 @pytest.fixture
 def mlflow() -> Iterator[tuple[str, list[dict[str, Any]], list[int]]]:
