@@ -20,6 +20,7 @@ from steelyard.datasets.uploads import UploadService
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.identity import Actor, AttemptTokens, Authenticator, SessionTokens
+from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
 from steelyard.jobs.endings import EndingService
@@ -32,6 +33,7 @@ from steelyard.jobs.submission import SubmissionService
 from steelyard.registry.queries import ModelQueryService
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
+from steelyard.storage.encryption import KeyFile, write_keys
 from steelyard.storage.notifications import Listener
 from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
 
@@ -70,6 +72,8 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
     tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
     folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
     uploads = UploadService(database, folder / "uploads")
+    write_keys(folder / "secrets.keys", {"k1": b"k" * 32})
+    secrets = SecretService(database, KeyFile(folder / "secrets.keys"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         listener = Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL))
@@ -89,6 +93,7 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 uploads=uploads,
                 audit=AuditQueryService(database),
                 refusals=RefusalRecorder(database),
+                secrets=secrets,
                 listener=listener,
                 executor=LocalExecutor(),
                 mlflow=mlflow,
@@ -108,7 +113,7 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 services=services,
                 lifecycle=LifecycleService(database, folders, "local"),
                 endings=EndingService(database, folders),
-                launching=LaunchService(database, folders, tokens, url, LEASE_SECONDS),
+                launching=LaunchService(database, folders, tokens, secrets, url, LEASE_SECONDS),
                 admission=AdmissionService(database),
                 folders=folders,
             )

@@ -19,6 +19,7 @@ from steelyard.api.routes import (
     mlflow,
     models,
     schemas,
+    secrets,
     sessions,
     streams,
 )
@@ -28,7 +29,20 @@ from steelyard.specs.job import SPEC_CLASSES
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 
-_ROUTERS = (health, schemas, commands, jobs, streams, attempts, datasets, models, audit, sessions, mlflow)
+_ROUTERS = (
+    health,
+    schemas,
+    commands,
+    jobs,
+    streams,
+    attempts,
+    datasets,
+    models,
+    audit,
+    secrets,
+    sessions,
+    mlflow,
+)
 
 
 def create_app(services: Services, version: str, lifespan: Lifespan | None = None) -> FastAPI:

@@ -12,6 +12,7 @@ from steelyard.datasets.uploads import UploadService
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.identity import Authenticator, SessionTokens
+from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
@@ -38,6 +39,7 @@ class Services:
     examinations: ExaminationService
     uploads: UploadService
     audit: AuditQueryService
+    secrets: SecretService
     refusals: RefusalRecorder
     listener: Listener
     executor: Executor

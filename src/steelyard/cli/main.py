@@ -6,7 +6,20 @@ from collections.abc import Sequence
 
 from typer import TyperException
 
-from steelyard.cli import audit, control, data, demo, platform, queries, schema, streams, submission, waiting
+from steelyard.cli import (
+    audit,
+    control,
+    data,
+    demo,
+    keys,
+    platform,
+    queries,
+    schema,
+    secrets,
+    streams,
+    submission,
+    waiting,
+)
 from steelyard.cli.app import make_app
 from steelyard.cli.exits import ExitCode
 from steelyard.cli.failures import report
@@ -14,7 +27,20 @@ from steelyard.client.errors import ClientError
 from steelyard.kit.errors import SteelyardError
 
 APP = make_app()
-for _module in (platform, submission, queries, streams, waiting, control, data, audit, demo, schema):
+for _module in (
+    platform,
+    submission,
+    queries,
+    streams,
+    waiting,
+    control,
+    data,
+    secrets,
+    audit,
+    keys,
+    demo,
+    schema,
+):
     _module.register(APP)
 
 

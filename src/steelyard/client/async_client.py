@@ -8,6 +8,7 @@ from steelyard.client import job_calls
 from steelyard.client.async_audit import AsyncAudit
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
+from steelyard.client.async_secrets import AsyncSecrets
 from steelyard.client.async_transport import AsyncTransport
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.models import Health
@@ -60,6 +61,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport, self.project)
         self.datasets = AsyncDatasets(self._transport, self.project)
         self.audit = AsyncAudit(self._transport)
+        self.secrets = AsyncSecrets(self._transport, self.project)
 
     @property
     def api_url(self) -> str:

@@ -11,6 +11,7 @@ from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.jobs import Jobs
 from steelyard.client.models import Health
 from steelyard.client.retries import RetryPolicy
+from steelyard.client.secrets import Secrets
 from steelyard.client.transport import Transport
 
 
@@ -58,6 +59,7 @@ class Client:
         self.jobs = Jobs(self._transport, self.project)
         self.datasets = Datasets(self._transport, self.project)
         self.audit = Audit(self._transport)
+        self.secrets = Secrets(self._transport, self.project)
 
     @property
     def api_url(self) -> str:

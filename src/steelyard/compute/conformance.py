@@ -18,7 +18,7 @@ from steelyard.kit.ids import new_id, new_token
 from steelyard.specs.blocks import ScriptBlock
 from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.outcome import Outcome, OutcomeKind
-from steelyard.specs.run import RUN_NAME, TOKEN_NAME, RunConfig
+from steelyard.specs.run import RUN_NAME, SECRETS_NAME, TOKEN_NAME, RunConfig
 from steelyard.specs.states import Reason
 
 PAYLOAD_MODULE = "steelyard.compute.conformance_payload"
@@ -261,6 +261,19 @@ class ExecutorConformance:
         assert spec.token not in json.dumps(started)
         token = folder_of(spec) / TOKEN_NAME
         assert (token.read_text(), token.stat().st_mode & 0o777) == (spec.token, 0o600)
+
+    async def test_gives_secrets_by_file_and_takes_them_away_at_the_end(
+        self, executor: Executor, attempts: Path
+    ) -> None:
+        spec = plan_attempt(attempts, "obey", secrets=(("HUB", "of-nobody-else"),))
+        await launch_ready(executor, spec)
+        secret = folder_of(spec) / SECRETS_NAME / "HUB"
+        assert (secret.read_text(), secret.stat().st_mode & 0o777) == ("of-nobody-else", 0o600)
+        assert secret.parent.stat().st_mode & 0o777 == 0o700
+        assert "of-nobody-else" not in json.dumps(starts_of(spec))
+        await _stop(executor, spec, StopMode.CHECKPOINT)
+        await end_of(executor, spec)
+        assert not secret.exists()
 
 
 async def _see(executor: Executor, spec: LaunchSpec) -> Observation:

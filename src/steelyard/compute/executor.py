@@ -5,7 +5,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
 
@@ -52,19 +52,22 @@ class LaunchSpec:
     """Everything that an executor needs to start an attempt.
 
     `run` goes to the trainer as `run.json` in `run.attempt_dir`; `token` goes into the file `token`
-    beside it with mode 0600, never into argv, environment or logs.
+    beside it with mode 0600, never into argv, environment or logs. So does each of `secrets`, as a file of
+    its name in the folder `secrets`, which goes away when the attempt has ended.
     """
 
     run: RunConfig
     module: str
     """The trainer: `steelyard.trainers.sft` runs as `python -m steelyard.trainers.sft run.json`."""
-    token: str
+    token: str = field(repr=False)
     resources: Resources
     processes: int = 1
     """Ranks on this node; more than one goes through torchrun."""
     nodes: int = 1
     grace_seconds: float = 120.0
     environment: tuple[tuple[str, str], ...] = ()
+    secrets: tuple[tuple[str, str], ...] = field(default=(), repr=False)
+    """Names and values."""
 
 
 @dataclass(frozen=True)

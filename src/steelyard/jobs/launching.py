@@ -1,19 +1,22 @@
 """What an attempt is launched with: `run.json`, the trainer's module, and its share of the node."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from steelyard.compute.executor import LaunchSpec, Resources
+from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import AttemptTokens
+from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import BYTES_PER_GB
 from steelyard.jobs.lifecycle import Folders
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
-from steelyard.specs.run import DatasetFiles, RunConfig, TrackingTarget
+from steelyard.specs.run import SECRETS_NAME, DatasetFiles, RunConfig, TrackingTarget
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow
 
 _MODULES = {"train": "steelyard.trainers.sft", "evaluate": "steelyard.trainers.evaluate"}
 _SCRIPT_MODULE = "steelyard.trainers.script"
+HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a secret
 
 
 class LaunchService:
@@ -28,12 +31,14 @@ class LaunchService:
         database: Database,
         folders: Folders,
         tokens: AttemptTokens,
+        secrets: SecretService,
         api_url: str,
         lease_seconds: float,
     ) -> None:
         self._database = database
         self._folders = folders
         self._tokens = tokens
+        self._secrets = secrets
         self._api_url = api_url
         self._lease_seconds = lease_seconds
 
@@ -47,6 +52,7 @@ class LaunchService:
             attempt = await repository.find_attempt(session, attempt_id)
             job = await session.get_one(JobRow, attempt.job_id)
             allocations = await repository.allocations_of(session, job.id)
+        secrets = await self._secrets.reveal(ProjectId(job.project_id), job.spec.get("secrets", []))
         spec = _spec_of(job)
         resources = _resources(allocations, spec)
         distributed = spec.distributed if isinstance(spec, FineTuneSpec) else None
@@ -59,6 +65,8 @@ class LaunchService:
             processes=ranks,
             nodes=distributed.num_nodes if distributed and attempt.stage == "train" else 1,
             grace_seconds=spec.limits.stop_grace_seconds,
+            environment=_hub_environment(attempt, secrets),
+            secrets=tuple(secrets.items()),
         )
 
     def _run_config(
@@ -89,6 +97,13 @@ class LaunchService:
             lease_seconds=self._lease_seconds,
             threads=threads,
         )
+
+
+def _hub_environment(attempt: AttemptRow, secrets: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
+    """Hugging Face's libraries read their token from a file by themselves, where one is named."""
+    if HUB_TOKEN not in secrets:
+        return ()
+    return (("HF_TOKEN_PATH", f"{attempt.attempt_dir}/{SECRETS_NAME}/{HUB_TOKEN}"),)
 
 
 def _spec_of(job: JobRow) -> FineTuneSpec | EvalOnlySpec:

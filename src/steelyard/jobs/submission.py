@@ -14,6 +14,7 @@ from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.governance import access, audit
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
+from steelyard.governance.secrets.service import require_secrets
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
 from steelyard.jobs.events import append_event
@@ -70,6 +71,7 @@ class SubmissionService:
                 return _replay(stored, digest)
             spec = parse_spec(body)
             spec, dataset = await _pin(session, checked, runnable(spec))
+            await require_secrets(session, checked, spec.secrets)
             await Capacity(session).require_fit(spec.resources)
             job = self._new_job(actor, checked, spec, dataset)
             response = view_of(job, [], None).model_dump_json()
@@ -91,6 +93,7 @@ class SubmissionService:
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             spec, dataset = await _pin(session, checked, runnable(parse_spec(body)))
+            await require_secrets(session, checked, spec.secrets)
             capacity = Capacity(session)
             fit = await capacity.forecast(spec.resources, spec.priority)
         gpus = spec.resources.gpus * (spec.distributed.num_nodes if isinstance(spec, FineTuneSpec) else 1)

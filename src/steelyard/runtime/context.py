@@ -12,6 +12,7 @@ With `STEELYARD_RUN` naming a `run.json` the script is an attempt of a job. With
 alone: checkpoints go to a local folder, reports go nowhere, SIGTERM still stops it at a step's end.
 """
 
+import contextlib
 import math
 import os
 import time
@@ -21,7 +22,7 @@ from typing import Literal
 
 from steelyard.runtime.channel import Channel, NullChannel
 from steelyard.runtime.checkpoints import Author, Checkpoints, Writer
-from steelyard.runtime.failures import not_finite
+from steelyard.runtime.failures import no_secret, not_finite
 from steelyard.runtime.layout import list_checkpoints
 from steelyard.runtime.link import ApiLink
 from steelyard.runtime.manifests import verify_manifest
@@ -33,7 +34,7 @@ from steelyard.specs.blocks import CheckpointBlock
 from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.outcome import Outcome
 from steelyard.specs.reports import AttemptReport, EventReport, Phase
-from steelyard.specs.run import TOKEN_NAME, RunConfig
+from steelyard.specs.run import SECRETS_NAME, TOKEN_NAME, RunConfig
 
 RUN_VARIABLE = "STEELYARD_RUN"
 _CLOSE_SECONDS = 5.0
@@ -164,6 +165,19 @@ class Context:
         """Write the finished model; the platform registers it when the run has succeeded."""
         self.model_dir = self.checkpoint.save_model(self.step if step is None else step, writer)
         return self.model_dir
+
+    def secret(self, name: str) -> str:
+        """Return one of the secrets that the job's spec names. With no platform: the variable of that name.
+
+        Raises:
+            RunFailure: there is none; let it end the script.
+        """
+        path = self.attempt_dir / SECRETS_NAME / name
+        with contextlib.suppress(OSError):
+            return path.read_text()
+        if self.run is None and name in os.environ:
+            return os.environ[name]
+        raise no_secret(name)
 
     @property
     def is_fenced(self) -> bool:

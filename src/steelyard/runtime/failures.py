@@ -53,6 +53,16 @@ def not_finite(step: int) -> RunFailure:
     )
 
 
+def no_secret(name: str) -> RunFailure:
+    """Make the failure of a script that asks for a secret which its job wasn't given."""
+    return bad_config(
+        Reason.BAD_CONFIG,
+        f"This run has no secret {name!r}: put it into the spec's `secrets`, or, where the script runs "
+        f"without the platform, into the environment variable {name}.",
+        param="secrets",
+    )
+
+
 def classify(error: BaseException, job_dir: Path) -> RunFailure:
     """Find the reason of an exception that nobody expected."""
     if isinstance(error, RunFailure):

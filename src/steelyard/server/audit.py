@@ -27,9 +27,9 @@ from steelyard.governance.audit.records import LooseRow, Record, Seal, SealedRow
 from steelyard.governance.audit.selection import Selection
 from steelyard.governance.audit.verification import KeptCheckpoint, Report, TrailCheck
 from steelyard.kit.errors import InvalidRequest, NotFound, SteelyardError, TamperedTrail, Unavailable
+from steelyard.server.console import print_error
 from steelyard.server.home import HomeLayout, database_dsn
 from steelyard.server.settings import Settings
-from steelyard.specs.views import ErrorBody, ErrorResponse
 from steelyard.storage.database import Database
 
 EXIT_TAMPERED = 1
@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return asyncio.run(options.run(options))
     except SteelyardError as error:
-        _print_error(error, as_json=getattr(options, "json", False))
+        print_error(error, "audit_error", as_json=getattr(options, "json", False))
         return next((code for kind, code in _EXITS if isinstance(error, kind)), EXIT_USAGE)
 
 
@@ -229,14 +229,6 @@ def _report_json(report: Report) -> dict[str, Any]:
         "checkpoints": list(report.checkpoints),
         "faults": [vars(fault) | {"kind": fault.kind.value} for fault in report.faults],
     }
-
-
-def _print_error(error: SteelyardError, *, as_json: bool) -> None:
-    if as_json:
-        body = ErrorBody(type="audit_error", code=error.code, message=error.message, param=error.param)
-        sys.stderr.write(ErrorResponse(error=body).model_dump_json() + "\n")
-    else:
-        sys.stderr.write(f"Error: {error.message}\n")
 
 
 def _write(value: str | dict[str, Any]) -> None:

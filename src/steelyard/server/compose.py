@@ -22,6 +22,7 @@ from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.audit.sealing import Sealer
 from steelyard.governance.identity import AttemptTokens, Authenticator, SessionTokens
+from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
 from steelyard.jobs.endings import EndingService
@@ -41,10 +42,11 @@ from steelyard.registry.mlflow import Mlflow
 from steelyard.registry.queries import ModelQueryService
 from steelyard.server import keys
 from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
-from steelyard.server.keys import read_platform_key
+from steelyard.server.keys import read_token_key
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
 from steelyard.storage.database import Database
+from steelyard.storage.encryption import KeyFile
 from steelyard.storage.notifications import Listener
 from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
 
@@ -69,6 +71,7 @@ class Ground:
     folders: Folders
     uploads: UploadService
     dataset_files: DatasetFileService
+    secrets: SecretService
 
     async def close(self) -> None:
         """Close connections."""
@@ -86,7 +89,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
     addresses = read_platform(settings.home)
     dsn = database_dsn(settings.home, settings.database_dsn)
     database = Database(dsn, pool_size=pool_size, name=f"steelyard-{process}")
-    key = read_platform_key(layout)
+    key = read_token_key(layout)
     return Ground(
         settings=settings,
         layout=layout,
@@ -104,6 +107,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
         folders=Folders(objects=layout.objects, attempts=layout.attempts),
         uploads=UploadService(database, uploads_folder(layout.objects)),
         dataset_files=DatasetFileService(layout.cache / "datasets", _exporter(layout.objects)),
+        secrets=SecretService(database, KeyFile(settings.secret_keys_file or layout.secret_keys)),
     )
 
 
@@ -125,6 +129,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         examinations=ExaminationService(ground.layout.objects),
         uploads=ground.uploads,
         audit=AuditQueryService(ground.database),
+        secrets=ground.secrets,
         refusals=RefusalRecorder(ground.database),
         listener=ground.listener,
         executor=ground.executor,
@@ -151,7 +156,12 @@ def build_worker(settings: Settings) -> WorkerParts:
     tracking = TrackingService(database, folders, mlflow)
     endings = EndingService(database, folders)
     launching = LaunchService(
-        database, folders, ground.attempt_tokens, ground.addresses.api_url, settings.lease_seconds
+        database,
+        folders,
+        ground.attempt_tokens,
+        ground.secrets,
+        ground.addresses.api_url,
+        settings.lease_seconds,
     )
     watcher = Watcher(
         ground.executor, launching, endings, SupervisionService(database), tracking, settings.stall_seconds

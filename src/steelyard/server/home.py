@@ -83,8 +83,18 @@ class HomeLayout:
 
     @property
     def payload_key(self) -> Path:
-        """Key of the Temporal payload codec, base64 of 32 bytes."""
+        """Keys of the Temporal payload codec, oldest first; `steelyard keys rotate` adds one."""
         return self.secrets / "payload.key"
+
+    @property
+    def token_key(self) -> Path:
+        """What tokens of attempts and sessions are signed under, base64 of 32 bytes."""
+        return self.secrets / "token.key"
+
+    @property
+    def secret_keys(self) -> Path:
+        """Key-encryption keys of the projects' secrets, oldest first."""
+        return self.secrets / "secrets.keys"
 
     @property
     def audit_key(self) -> Path:

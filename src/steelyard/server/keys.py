@@ -1,4 +1,4 @@
-"""Keys for one purpose each, derived from the one key that the home keeps."""
+"""Keys for one purpose each, derived from the key that the home keeps for tokens."""
 
 import base64
 
@@ -9,21 +9,21 @@ from steelyard.governance.identity import AttemptTokens, SessionTokens
 from steelyard.server.home import HomeLayout
 
 
-def read_platform_key(layout: HomeLayout) -> bytes:
-    """Return the home's key, 32 bytes."""
-    return base64.b64decode(layout.payload_key.read_text().split(":")[-1])
+def read_token_key(layout: HomeLayout) -> bytes:
+    """Return the key that tokens are signed under, 32 bytes. It stays: tokens end by themselves."""
+    return base64.b64decode(layout.token_key.read_text())
 
 
-def attempt_tokens(platform_key: bytes) -> AttemptTokens:
+def attempt_tokens(token_key: bytes) -> AttemptTokens:
     """Return what signs and checks the tokens of training processes."""
-    return AttemptTokens(_derive(platform_key, b"attempt-tokens"))
+    return AttemptTokens(_derive(token_key, b"attempt-tokens"))
 
 
-def session_tokens(platform_key: bytes) -> SessionTokens:
+def session_tokens(token_key: bytes) -> SessionTokens:
     """Return what signs and checks the tokens of browser sessions."""
-    return SessionTokens(_derive(platform_key, b"session-tokens"))
+    return SessionTokens(_derive(token_key, b"session-tokens"))
 
 
-def _derive(platform_key: bytes, purpose: bytes) -> bytes:
+def _derive(token_key: bytes, purpose: bytes) -> bytes:
     """Make a key for one purpose (HKDF with SHA-256, RFC 5869)."""
-    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"steelyard/" + purpose).derive(platform_key)
+    return HKDF(algorithm=SHA256(), length=32, salt=None, info=b"steelyard/" + purpose).derive(token_key)

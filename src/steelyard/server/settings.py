@@ -39,6 +39,8 @@ class Settings(BaseSettings):
     """A local attempt that reported nothing for so long, though its process lives, is killed."""
     audit_checkpoint_url: str | None = None
     """`s3://bucket/prefix` (best with object lock), `gs://` or `az://`: audit checkpoints go there too."""
+    secret_keys_file: Path | None = None
+    """Key-encryption keys of the secrets, one `id:base64` a line, oldest first. Unset: the home's."""
     log_level: str = "INFO"
     otlp_endpoint: str | None = None
     """OpenTelemetry collector for traces. Unset: no traces are sent."""

@@ -11,7 +11,7 @@ from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
-from steelyard.storage.encryption import Sealer, read_keys
+from steelyard.storage.encryption import KeyFile
 
 _ENCODING = b"binary/steelyard-sealed"
 _PLACE = b"temporal-payload"
@@ -20,7 +20,7 @@ _PLACE = b"temporal-payload"
 class SealingCodec(PayloadCodec):
     """Seals every payload with AES-256-GCM; the key's id travels with it, so that keys can rotate."""
 
-    def __init__(self, sealer: Sealer) -> None:
+    def __init__(self, sealer: KeyFile) -> None:
         self._sealer = sealer
 
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
@@ -44,7 +44,7 @@ class SealingCodec(PayloadCodec):
 
 def data_converter(key_file: Path) -> DataConverter:
     """Return the converter that all our clients and workers share."""
-    codec = SealingCodec(Sealer(read_keys(key_file)))
+    codec = SealingCodec(KeyFile(key_file))
     return dataclasses.replace(pydantic_data_converter, payload_codec=codec)
 
 

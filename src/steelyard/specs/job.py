@@ -20,6 +20,7 @@ from steelyard.specs.blocks import (
 )
 from steelyard.specs.rlhf import PolicyBlock, RewardModelBlock, SafetyBlock
 from steelyard.specs.search import SearchBlock
+from steelyard.specs.secrets import SecretName
 from steelyard.specs.triggers import RolloutBlock, TriggerBlock
 
 API_VERSION = "steelyard/v1"
@@ -35,6 +36,8 @@ class JobBase(Spec):
     limits: LimitsBlock = LimitsBlock()
     priority: Annotated[int, Field(ge=0, le=1000)] = 500
     """Higher goes first; first come, first served within one priority."""
+    secrets: Annotated[list[SecretName], Field(max_length=32)] = []
+    """Names of the project's secrets that the job gets, each as a file (`steelyard.runtime` reads them)."""
     tags: Annotated[dict[Name, TagValue], Field(max_length=32)] = {}
 
 

@@ -7,6 +7,8 @@ from steelyard.specs.blocks import DatasetFormat
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
 
 RUN_NAME = "run.json"
+SECRETS_NAME = "secrets"
+"""Folder of the job's secrets beside `run.json`; a file of mode 0600 each."""
 TOKEN_NAME = "token"  # noqa: S105 - a file name
 
 

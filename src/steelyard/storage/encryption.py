@@ -12,6 +12,7 @@ from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from steelyard.kit.errors import SteelyardError
+from steelyard.runtime.files import write_atomically
 
 _NONCE_BYTES = 12
 _KEY_BYTES = 32
@@ -57,6 +58,68 @@ class Sealer:
             return cipher.decrypt(nonce, sealed[1 + length + _NONCE_BYTES :], associated)
         except InvalidTag as error:
             raise SealBroken("a sealed value was changed or belongs to another place") from error
+
+
+class KeyFile:
+    """A file of keys, read again when it has changed, so that a rotation needs no restart. Thread-safe."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read: tuple[tuple[int, int], Sealer] | None = None
+
+    def seal(self, plaintext: bytes, associated: bytes) -> bytes:
+        """Encrypt with the newest key; as `Sealer.seal`."""
+        return self._sealer().seal(plaintext, associated)
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes:
+        """Decrypt with whichever key sealed; as `Sealer.open`."""
+        return self._sealer().open(sealed, associated)
+
+    @property
+    def newest(self) -> str:
+        """Id of the key that seals."""
+        return list(read_keys(self._path))[-1]
+
+    def _sealer(self) -> Sealer:
+        status = self._path.stat()
+        stamp = (status.st_mtime_ns, status.st_ino)
+        known = self._read
+        if known is None or known[0] != stamp:
+            known = self._read = (stamp, Sealer(read_keys(self._path)))
+        return known[1]
+
+
+def key_id_of(sealed: bytes) -> str:
+    """Return the id of the key that sealed a value."""
+    return sealed[1 : 1 + sealed[0]].decode()
+
+
+def add_key(path: Path) -> str:
+    """Append a new key, which seals from now on; older ones still open. Returns its id.
+
+    One caller at a time. Dying on the way leaves the file as it was.
+    """
+    keys = read_keys(path)
+    number = len(keys) + 1
+    while (key_id := f"k{number}") in keys:
+        number += 1
+    write_keys(path, {**keys, key_id: os.urandom(_KEY_BYTES)})
+    return key_id
+
+
+def drop_keys(path: Path, unused: set[str]) -> None:
+    """Remove keys that seal nothing any more; the newest stays whatever is said."""
+    keys = read_keys(path)
+    newest = list(keys)[-1]
+    write_keys(
+        path, {key_id: key for key_id, key in keys.items() if key_id not in unused or key_id == newest}
+    )
+
+
+def write_keys(path: Path, keys: dict[str, bytes]) -> None:
+    """Write a file that `read_keys` reads, for its owner alone."""
+    lines = [f"{key_id}:{base64.b64encode(key).decode()}\n" for key_id, key in keys.items()]
+    write_atomically(path, "".join(lines).encode(), 0o600)
 
 
 def read_keys(path: Path) -> dict[str, bytes]:

@@ -23,7 +23,7 @@ from steelyard.compute.local.environment import may_fork, payload_environment, w
 from steelyard.compute.local.faults import explain
 from steelyard.compute.local.files import Launch, write_atomic
 from steelyard.kit.errors import Unavailable
-from steelyard.specs.run import RUN_NAME, TOKEN_NAME
+from steelyard.specs.run import RUN_NAME, SECRETS_NAME, TOKEN_NAME
 
 _LOCK_SECONDS = 30.0
 _SHIM_SECONDS = 30.0
@@ -64,6 +64,7 @@ class Launcher:
     def _prepare(self, folder: Path, spec: LaunchSpec) -> None:
         write_atomic(folder / RUN_NAME, spec.run.model_dump_json().encode())
         write_atomic(folder / TOKEN_NAME, spec.token.encode(), 0o600)
+        _write_secrets(folder / SECRETS_NAME, dict(spec.secrets))
         factor = self._memory_factor
         files.write_launch(
             folder,
@@ -89,6 +90,14 @@ class Launcher:
             raise explain(answer["errno"], answer["message"], folder)
         if files.read_claim(folder) is None:
             raise Unavailable(f"the attempt's shim did not start; its words are in {folder}/{files.SHIM_LOG}")
+
+
+def _write_secrets(folder: Path, secrets: dict[str, str]) -> None:
+    if not secrets:
+        return
+    folder.mkdir(mode=0o700, exist_ok=True)
+    for name, value in secrets.items():
+        write_atomic(folder / name, value.encode(), 0o600)
 
 
 @contextmanager

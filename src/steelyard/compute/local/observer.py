@@ -1,5 +1,6 @@
 """What can be known of an attempt from its folder and the process table, and how it is asked to leave."""
 
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from steelyard.compute.local.faults import explain
 from steelyard.compute.local.files import StopRequest
 from steelyard.compute.local.outcomes import conclude, never_started, read_outcome
 from steelyard.compute.local.processes import Identity, is_alive, marked, send_signal
+from steelyard.specs.run import SECRETS_NAME
 
 
 def observe(attempt_id: str, folder: Path, node: str | None) -> Observation:
@@ -86,6 +88,7 @@ def _ended(folder: Path, node: str | None, payload: Identity | None) -> Observat
 def _without_shim(
     attempt_id: str, folder: Path, node: str | None, claim: Identity, payload: Identity | None
 ) -> Observation:
+    shutil.rmtree(folder / SECRETS_NAME, ignore_errors=True)
     pid = payload.pid if payload else None
     survivors = [payload] if payload and send_signal(payload, signal.SIGKILL) else []
     survivors += kill_marked({attempt_id})

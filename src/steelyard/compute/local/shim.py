@@ -11,6 +11,7 @@ import fcntl
 import json
 import os
 import select
+import shutil
 import signal
 import sys
 import time
@@ -33,6 +34,7 @@ from steelyard.compute.local.processes import (
     set_oom_score,
 )
 from steelyard.compute.local.signals import SignalPipe
+from steelyard.specs.run import SECRETS_NAME
 
 MEMORY_CHECK_SECONDS = 2.0
 _CLEARING_SECONDS = 0.02
@@ -107,6 +109,7 @@ class Shim:
                     self._turn()
         finally:
             self._clear()
+            shutil.rmtree(self._folder / SECRETS_NAME, ignore_errors=True)
             self._finish(started_at)
 
     def _start(self) -> bool:

@@ -71,7 +71,8 @@ def check_room(folder: Path) -> int:
 def make_secrets(layout: HomeLayout) -> None:
     """Make the secrets that aren't there yet; one that exists is never changed."""
     write_once(admin_token_file(layout.root), f"{new_token('sy')}\n".encode())
-    write_once(layout.payload_key, base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
+    for path in (layout.payload_key, layout.token_key, layout.secret_keys):
+        write_once(path, base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
     for path in (layout.database_password, layout.mlflow_password, layout.superuser_password):
         write_once(path, f"{secrets.token_urlsafe(32)}\n".encode())
 

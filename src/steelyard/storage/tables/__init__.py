@@ -14,6 +14,7 @@ from steelyard.storage.tables.jobs import (
 from steelyard.storage.tables.outbox import OutboxRow
 from steelyard.storage.tables.pool import AllocationRow, NodeRow
 from steelyard.storage.tables.registry import ModelRow, ModelVersionRow
+from steelyard.storage.tables.secrets import SecretRow
 
 __all__ = [
     "AllocationRow",
@@ -34,5 +35,6 @@ __all__ = [
     "NodeRow",
     "OutboxRow",
     "ProjectRow",
+    "SecretRow",
     "UploadRow",
 ]
