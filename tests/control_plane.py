@@ -113,7 +113,7 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 services=services,
                 lifecycle=LifecycleService(database, folders, "local"),
                 endings=EndingService(database, folders),
-                launching=LaunchService(database, folders, tokens, secrets, url, LEASE_SECONDS),
+                launching=LaunchService(database, folders, tokens, secrets, url, None, LEASE_SECONDS),
                 admission=AdmissionService(database),
                 folders=folders,
             )

@@ -8,6 +8,7 @@ from typer import TyperException
 
 from steelyard.cli import (
     audit,
+    certs,
     control,
     data,
     demo,
@@ -38,6 +39,7 @@ for _module in (
     secrets,
     audit,
     keys,
+    certs,
     demo,
     schema,
 ):

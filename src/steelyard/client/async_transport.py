@@ -16,6 +16,7 @@ from steelyard.client.connection import (
     stream_time_limits,
     time_limits,
     uses_proxies,
+    verification,
 )
 from steelyard.client.discovery import Endpoint
 from steelyard.client.errors import ClientError
@@ -59,6 +60,7 @@ class AsyncTransport:
             headers=headers_for(endpoint),
             timeout=time_limits(timeout_seconds),
             trust_env=uses_proxies(endpoint),
+            verify=verification(endpoint),
         )
 
     async def send(self, call: Call[Answer]) -> Answer:

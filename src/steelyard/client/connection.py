@@ -1,6 +1,7 @@
 """What the two transports have in common: headers, time limits, and the last word on an error."""
 
 import ipaddress
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,8 +9,9 @@ import httpx
 
 from steelyard import __version__
 from steelyard.client.call import Call
-from steelyard.client.discovery import Endpoint
-from steelyard.client.errors import ClientError, SteelyardApiError
+from steelyard.client.discovery import CA_VARIABLE, Endpoint
+from steelyard.client.errors import ClientError, CredentialsUnreadable, SteelyardApiError
+from steelyard.kit.tls import client_context
 
 _CONNECT_SECONDS = 5.0
 _NOT_IMPLEMENTED = 501
@@ -50,6 +52,21 @@ def uses_proxies(endpoint: Endpoint) -> bool:
         return not ipaddress.ip_address(host).is_loopback
     except ValueError:
         return True
+
+
+def verification(endpoint: Endpoint) -> ssl.SSLContext | bool:
+    """Return what the server's certificate is checked against.
+
+    Raises:
+        CredentialsUnreadable: a certificate file can't be read.
+    """
+    try:
+        return client_context(endpoint.tls)
+    except OSError as cause:
+        raise CredentialsUnreadable(
+            f"The certificates for {endpoint.api_url} can't be read ({cause}); check {CA_VARIABLE}, or the "
+            "folder that `steelyard certs dev` made."
+        ) from None
 
 
 def note_key(error: ClientError, call: Call[Any]) -> None:

@@ -11,9 +11,14 @@ import httpx
 
 from steelyard.client.errors import ConnectionFailed, CredentialsUnreadable
 from steelyard.kit.home import HOME_VARIABLE, admin_token_file, default_home, endpoint_file
+from steelyard.kit.tls import TlsClient
 
 URL_VARIABLE = "STEELYARD_API_URL"
 TOKEN_VARIABLE = "STEELYARD_TOKEN"  # noqa: S105 - the name of a variable
+CA_VARIABLE = "STEELYARD_CA_FILE"
+CERT_VARIABLE = "STEELYARD_CERT_FILE"
+KEY_VARIABLE = "STEELYARD_KEY_FILE"
+_TLS_VARIABLES = {"ca_file": CA_VARIABLE, "cert_file": CERT_VARIABLE, "key_file": KEY_VARIABLE}
 PROJECT_VARIABLE = "STEELYARD_PROJECT"
 DEFAULT_PROJECT = "default"
 
@@ -24,6 +29,8 @@ class Endpoint:
 
     api_url: str
     token: str | None = field(default=None, repr=False)
+    tls: TlsClient | None = None
+    """Whom to trust and what to show, where the address is HTTPS with an authority of its own."""
 
 
 def discover(
@@ -48,7 +55,7 @@ def discover(
     secret = token or variables.get(TOKEN_VARIABLE) or None
     if secret is None and (named_url is None or url == _known_url(folder)):
         secret = _read_token(folder)
-    return Endpoint(url, _check_token(secret))
+    return Endpoint(url, _check_token(secret), _tls(variables) or _known_tls(folder, url))
 
 
 def project_from_environment(project: str | None = None) -> str:
@@ -84,6 +91,21 @@ def _known_url(home: Path) -> str | None:
     try:
         return _read_url(home)
     except ConnectionFailed:
+        return None
+
+
+def _tls(variables: Mapping[str, str]) -> TlsClient | None:
+    named = {field: variables.get(variable) for field, variable in _TLS_VARIABLES.items()}
+    return TlsClient.model_validate(named) if any(named.values()) else None
+
+
+def _known_tls(home: Path, url: str) -> TlsClient | None:
+    """Return what the platform of this home says of itself, for its own address alone."""
+    if not url.startswith("https:") or url != _known_url(home):
+        return None
+    try:
+        return TlsClient.model_validate(json.loads(endpoint_file(home).read_bytes()).get("tls") or {})
+    except (OSError, ValueError):
         return None
 
 

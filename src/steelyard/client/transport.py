@@ -15,6 +15,7 @@ from steelyard.client.connection import (
     stream_time_limits,
     time_limits,
     uses_proxies,
+    verification,
 )
 from steelyard.client.discovery import Endpoint
 from steelyard.client.errors import ClientError
@@ -54,6 +55,7 @@ class Transport:
             headers=headers_for(endpoint),
             timeout=time_limits(timeout_seconds),
             trust_env=uses_proxies(endpoint),
+            verify=verification(endpoint),
         )
 
     def send(self, call: Call[Answer]) -> Answer:

@@ -9,6 +9,7 @@ from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import BYTES_PER_GB
 from steelyard.jobs.lifecycle import Folders
+from steelyard.kit.tls import TlsClient
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
 from steelyard.specs.run import SECRETS_NAME, DatasetFiles, RunConfig, TrackingTarget
 from steelyard.storage.database import Database
@@ -24,6 +25,7 @@ class LaunchService:
 
     Args:
         api_url: where trainers find the api.
+        tls: how they reach it, where it speaks HTTPS with an authority of its own.
     """
 
     def __init__(
@@ -33,6 +35,7 @@ class LaunchService:
         tokens: AttemptTokens,
         secrets: SecretService,
         api_url: str,
+        tls: TlsClient | None,
         lease_seconds: float,
     ) -> None:
         self._database = database
@@ -40,6 +43,7 @@ class LaunchService:
         self._tokens = tokens
         self._secrets = secrets
         self._api_url = api_url
+        self._tls = tls
         self._lease_seconds = lease_seconds
 
     async def launch_spec(self, attempt_id: str) -> LaunchSpec:
@@ -93,6 +97,7 @@ class LaunchService:
             dataset=DatasetFiles.model_validate(dataset) if dataset else None,
             resume_from=str(folder / resumed) if resumed else None,
             api_url=self._api_url,
+            tls=self._tls,
             tracking=TrackingTarget(uri=f"{self._api_url}/mlflow", run_id=job.mlflow_run_id),
             lease_seconds=self._lease_seconds,
             threads=threads,

@@ -261,7 +261,7 @@ def _open_local(folder: Path, rules: CheckpointBlock) -> Context:
 def _open_channel(run: RunConfig, rank: Rank, token_file: Path) -> Channel:
     if run.api_url is None or not rank.is_main:
         return NullChannel()
-    link = ApiLink(run.api_url, run.attempt_id, token_file)
+    link = ApiLink(run.api_url, run.attempt_id, token_file, run.tls)
     return ApiChannel(link, run.epoch, run.report_interval_seconds, run.lease_seconds)
 
 
@@ -269,10 +269,11 @@ def _open_flusher(run: RunConfig, rank: Rank, token_file: Path) -> MetricsFlushe
     if run.tracking is None:
         return None
     token = token_file.read_text().strip() if token_file.exists() else ""
-    point_scripts_at(run.tracking, token)
+    point_scripts_at(run.tracking, token, run.tls)
     if run.tracking.run_id is None or not rank.is_main:
         return None
-    return MetricsFlusher(Path(run.attempt_dir), mlflow_sink(run.tracking.uri, run.tracking.run_id, token))
+    sink = mlflow_sink(run.tracking.uri, run.tracking.run_id, token, run.tls)
+    return MetricsFlusher(Path(run.attempt_dir), sink)
 
 
 def _figures(

@@ -6,6 +6,7 @@ import httpx
 from pydantic import ValidationError
 
 from steelyard.kit.errors import Conflict, InvalidRequest, StaleLease, Unavailable
+from steelyard.kit.tls import TlsClient, client_context
 from steelyard.specs.base import Message
 from steelyard.specs.reports import Directives
 from steelyard.specs.views import ErrorResponse
@@ -14,10 +15,18 @@ from steelyard.specs.views import ErrorResponse
 class ApiLink:
     """Calls `/v1/attempts/{attempt_id}/...` with the attempt's token, read from its file at each connect."""
 
-    def __init__(self, api_url: str, attempt_id: str, token_file: Path, timeout_seconds: float = 5.0) -> None:
+    def __init__(
+        self,
+        api_url: str,
+        attempt_id: str,
+        token_file: Path,
+        tls: TlsClient | None = None,
+        timeout_seconds: float = 5.0,
+    ) -> None:
         self._api_url = api_url.rstrip("/")
         self._attempt_id = attempt_id
         self._token_file = token_file
+        self._tls = tls
         self._timeout_seconds = timeout_seconds
         self._client: httpx.Client | None = None
 
@@ -57,7 +66,9 @@ class ApiLink:
             token = self._token_file.read_text().strip() if self._token_file.exists() else ""
             # A proxy of the environment has no business between a trainer and its own control plane.
             headers = {"Authorization": f"Bearer {token}"} if token else None
-            self._client = httpx.Client(base_url=self._api_url, headers=headers, trust_env=False)
+            self._client = httpx.Client(
+                base_url=self._api_url, headers=headers, trust_env=False, verify=client_context(self._tls)
+            )
         return self._client
 
     def _refuse(self, response: httpx.Response) -> None:

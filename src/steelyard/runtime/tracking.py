@@ -17,6 +17,7 @@ from typing import Any
 
 import httpx
 
+from steelyard.kit.tls import TlsClient, client_context
 from steelyard.runtime.files import write_atomically
 from steelyard.specs.run import TrackingTarget
 
@@ -120,15 +121,17 @@ def _parsed(whole: bytes) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def point_scripts_at(target: TrackingTarget, token: str) -> None:
+def point_scripts_at(target: TrackingTarget, token: str, tls: TlsClient | None = None) -> None:
     """Let MLflow calls of the user's own script go to the attempt's run. The token stays in this process."""
     os.environ["MLFLOW_TRACKING_URI"] = target.uri
     os.environ["MLFLOW_TRACKING_TOKEN"] = token
+    if tls is not None and tls.ca_file is not None:
+        os.environ["MLFLOW_TRACKING_SERVER_CERT_PATH"] = str(tls.ca_file)
     if target.run_id is not None:
         os.environ["MLFLOW_RUN_ID"] = target.run_id
 
 
-def mlflow_sink(uri: str, run_id: str, token: str) -> MetricSink:
+def mlflow_sink(uri: str, run_id: str, token: str, tls: TlsClient | None = None) -> MetricSink:
     """Make a sink of an MLflow run, over `POST /api/2.0/mlflow/runs/log-batch`.
 
     MLflow's own client is not used: importing it takes seconds of a training's time and starts threads.
@@ -140,7 +143,7 @@ def mlflow_sink(uri: str, run_id: str, token: str) -> MetricSink:
             for key, value, timestamp_ms, step in points
         ]
         # A connection for each flush: ten seconds apart, none would be kept.
-        with httpx.Client(trust_env=False, timeout=_TIMEOUT_SECONDS) as client:
+        with httpx.Client(trust_env=False, timeout=_TIMEOUT_SECONDS, verify=client_context(tls)) as client:
             response = client.post(
                 f"{uri.rstrip('/')}/api/2.0/mlflow/runs/log-batch",
                 json={"run_id": run_id, "metrics": metrics},

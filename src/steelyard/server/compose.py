@@ -161,6 +161,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         ground.attempt_tokens,
         ground.secrets,
         ground.addresses.api_url,
+        ground.addresses.tls,
         settings.lease_seconds,
     )
     watcher = Watcher(

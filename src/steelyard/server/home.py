@@ -7,6 +7,7 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict
 
 from steelyard.kit.errors import Unavailable
+from steelyard.kit.tls import TlsClient
 
 DATABASE_NAME = "steelyard"
 DATABASE_ROLE = "steelyard"
@@ -97,6 +98,11 @@ class HomeLayout:
         return self.secrets / "secrets.keys"
 
     @property
+    def certificates(self) -> Path:
+        """Certificates for TLS, where the settings name no other folder."""
+        return self.root / "certs"
+
+    @property
     def audit_key(self) -> Path:
         """Private key that signs the checkpoints of the audit trail; the worker makes it."""
         return self.secrets / "audit.key"
@@ -158,6 +164,8 @@ class PlatformAddresses(BaseModel):
     """What the api's proxy talks to. Its paths begin with `/mlflow` already."""
     forkserver_socket: Path | None = None
     """None where training isn't installed."""
+    tls: TlsClient | None = None
+    """How to reach the api where it speaks HTTPS."""
     supervisor_metrics_port: int | None = None
     forkserver_metrics_port: int | None = None
     worker_metrics_ports: tuple[int, ...] = ()

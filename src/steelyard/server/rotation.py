@@ -91,7 +91,7 @@ async def _retire(layout: HomeLayout, database: Database) -> list[str]:
 async def _usage(database: Database) -> dict[str, int]:
     async with database.transaction() as session:
         rows = await session.execute(select(SecretRow.key_id, func.count()).group_by(SecretRow.key_id))
-        return dict(rows.tuples().all())
+        return {row[0]: row[1] for row in rows}
 
 
 def _open(settings: Settings) -> tuple[HomeLayout, Database]:

@@ -5,6 +5,7 @@ below `<home>/secrets`, never from argv.
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -39,6 +40,12 @@ class Settings(BaseSettings):
     """A local attempt that reported nothing for so long, though its process lives, is killed."""
     audit_checkpoint_url: str | None = None
     """`s3://bucket/prefix` (best with object lock), `gs://` or `az://`: audit checkpoints go there too."""
+    tls: Literal["off", "server", "mutual"] = "off"
+    """`server`: the api speaks HTTPS. `mutual`: and refuses clients that show no certificate of ours."""
+    tls_folder: Path | None = None
+    """Folder of certificates (see `server.certificates`). Unset: `<home>/certs`."""
+    temporal_tls_folder: Path | None = None
+    """Folder of the same form for an existing Temporal cluster; `client` in it is shown to the server."""
     secret_keys_file: Path | None = None
     """Key-encryption keys of the secrets, one `id:base64` a line, oldest first. Unset: the home's."""
     log_level: str = "INFO"

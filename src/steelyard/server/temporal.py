@@ -5,12 +5,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client, RetryConfig
+from temporalio.client import Client, RetryConfig, TLSConfig
 from temporalio.contrib.opentelemetry import TracingInterceptor
 from temporalio.contrib.pydantic import pydantic_data_converter
 from temporalio.converter import DataConverter, PayloadCodec
 from temporalio.runtime import PrometheusConfig, Runtime, TelemetryConfig
 
+from steelyard.server.certificates import Certificates
 from steelyard.storage.encryption import KeyFile
 
 _ENCODING = b"binary/steelyard-sealed"
@@ -48,10 +49,19 @@ def data_converter(key_file: Path) -> DataConverter:
     return dataclasses.replace(pydantic_data_converter, payload_codec=codec)
 
 
-async def connect(address: str, namespace: str, key_file: Path, metrics_address: str | None = None) -> Client:
+async def connect(
+    address: str,
+    namespace: str,
+    key_file: Path,
+    metrics_address: str | None = None,
+    certificates: Certificates | None = None,
+) -> Client:
     """Connect to Temporal.
 
     Calls retry for half a second at most: whoever calls has an outbox or a loop behind it.
+
+    Args:
+        certificates: speak mutual TLS with these; a Temporal of one's own has them.
 
     Raises:
         RuntimeError: the server doesn't answer.
@@ -65,5 +75,15 @@ async def connect(address: str, namespace: str, key_file: Path, metrics_address:
         data_converter=data_converter(key_file),
         interceptors=[TracingInterceptor()],
         runtime=runtime,
+        tls=_tls(certificates) if certificates else False,
         retry_config=RetryConfig(initial_interval_millis=50, max_elapsed_time_millis=500, max_retries=3),
+    )
+
+
+def _tls(certificates: Certificates) -> TLSConfig:
+    certificates.require(client=True)
+    return TLSConfig(
+        server_root_ca_cert=certificates.authority.read_bytes(),
+        client_cert=certificates.certificate("client").read_bytes(),
+        client_private_key=certificates.key("client").read_bytes(),
     )

@@ -17,6 +17,7 @@ from steelyard.compute.local.node import detect_node
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL
 from steelyard.kit.errors import SteelyardError
+from steelyard.server.certificates import Certificates
 from steelyard.server.compose import Ground, WorkerParts, build_sealer, build_worker
 from steelyard.server.dispatcher import TASK_QUEUE, Dispatcher
 from steelyard.server.settings import Settings
@@ -111,6 +112,7 @@ async def _connect(settings: Settings, parts: WorkerParts) -> Client:
                 settings.temporal_namespace,
                 parts.ground.layout.payload_key,
                 metrics,
+                Certificates(folder) if (folder := settings.temporal_tls_folder) else None,
             )
         except RuntimeError as error:
             _log.info("Temporal doesn't answer yet", error=str(error))

@@ -2,6 +2,7 @@
 
 from typing import Literal
 
+from steelyard.kit.tls import TlsClient
 from steelyard.specs.base import Message
 from steelyard.specs.blocks import DatasetFormat
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
@@ -56,6 +57,8 @@ class RunConfig(Message):
     resume_from: str | None
     """A checkpoint folder whose manifest was verified when the attempt was made."""
     api_url: str | None
+    tls: TlsClient | None = None
+    """How to reach `api_url` and `tracking` where they speak HTTPS with an authority of their own."""
     tracking: TrackingTarget | None
     report_interval_seconds: float = 1.0
     lease_seconds: float = 30.0

@@ -9,6 +9,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from steelyard.kit.errors import Overloaded, StorageFull, Unavailable
+from steelyard.storage.dsn import split_tls
 
 _STATEMENT_TIMEOUT_MS = 15_000
 _AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
@@ -21,7 +22,8 @@ class Database:
     """A bounded pool of connections to one PostgreSQL database.
 
     Args:
-        dsn: `postgresql://...`; the driver is asyncpg whatever the scheme says.
+        dsn: `postgresql://...`, with `sslmode` and its files as for libpq; the driver is asyncpg whatever the
+            scheme says.
         pool_size: connections at most; a transaction beyond them waits `pool_timeout_seconds`, then 429.
     """
 
@@ -33,13 +35,15 @@ class Database:
         pool_timeout_seconds: float = 5.0,
         name: str = "steelyard",
     ) -> None:
+        url, tls = split_tls(make_url(dsn))
         self._engine = create_async_engine(
-            make_url(dsn).set(drivername="postgresql+asyncpg"),
+            url.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_timeout_seconds,
             pool_pre_ping=True,
             connect_args={
+                **tls,
                 "timeout": 5,
                 "server_settings": {
                     "application_name": name,

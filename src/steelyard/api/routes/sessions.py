@@ -41,7 +41,10 @@ async def open_session(
     services.authenticator.authenticate(code, request_id_of(request), source)
     answer = RedirectResponse(_local(to), status_code=303)
     token = services.session_tokens.issue(_COOKIE_SECONDS)
-    answer.set_cookie(COOKIE, token, _COOKIE_SECONDS, httponly=True, samesite="strict", path="/")
+    secure = request.url.scheme == "https"
+    answer.set_cookie(
+        COOKIE, token, _COOKIE_SECONDS, httponly=True, samesite="strict", path="/", secure=secure
+    )
     answer.headers["Referrer-Policy"] = "no-referrer"
     answer.headers["Cache-Control"] = "no-store"
     return answer

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from steelyard.kit.home import HOME_VARIABLE
+from steelyard.kit.tls import TlsClient
+from steelyard.server.certificates import Certificates
 from steelyard.server.embedded.folders import socket_folder
 from steelyard.server.embedded.mlflow import mlflow_spec
 from steelyard.server.embedded.ports import (
@@ -52,7 +54,8 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     sockets = socket_folder(layout)
     place = None if settings.database_dsn else choose_place(layout)
     fork_server = forkserver_spec(layout, sockets / "forkserver.sock", ports, ours)
-    addresses = _addresses(settings, ports, sockets, place)
+    tls = _tls(layout, settings)
+    addresses = _addresses(settings, ports, sockets, place, tls)
     if fork_server.disabled is None:
         found = {"forkserver_socket": sockets / "forkserver.sock"}
         addresses = addresses.model_copy(
@@ -61,7 +64,7 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     embedded = place is not None
     processes = [
         migrate_spec(layout, ours, embedded_database=embedded),
-        api_spec(layout, addresses.api_port, ours),
+        api_spec(layout, addresses.api_port, ours, tls),
         mlflow_spec(layout, addresses.mlflow_socket, ours, embedded_database=embedded),
         fork_server,
         *(worker_spec(layout, number, ports, ours) for number in range(1, settings.workers + 1)),
@@ -73,6 +76,15 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     return Platform(addresses, tuple(processes), _notes(place, layout, sockets))
 
 
+def _tls(layout: HomeLayout, settings: Settings) -> TlsClient | None:
+    if settings.tls == "off":
+        return None
+    mutual = settings.tls == "mutual"
+    certificates = Certificates(settings.tls_folder or layout.certificates)
+    certificates.require(client=mutual)
+    return certificates.as_client(shows_certificate=mutual)
+
+
 def foreign_environment() -> dict[str, str]:
     """Return what programs that aren't ours get of our environment: nothing that may hold a secret."""
     kept = {name: os.environ[name] for name in _FOREIGN_VARIABLES if name in os.environ}
@@ -80,9 +92,14 @@ def foreign_environment() -> dict[str, str]:
 
 
 def _addresses(
-    settings: Settings, ports: dict[str, int], sockets: Path, place: PostgresPlace | None
+    settings: Settings,
+    ports: dict[str, int],
+    sockets: Path,
+    place: PostgresPlace | None,
+    tls: TlsClient | None,
 ) -> PlatformAddresses:
-    api_url = f"http://{settings.api_host}:{ports[API]}"
+    scheme = "http" if settings.tls == "off" else "https"
+    api_url = f"{scheme}://{settings.api_host}:{ports[API]}"
     embedded_temporal = settings.temporal_address is None
     return PlatformAddresses(
         api_url=api_url,
@@ -94,6 +111,7 @@ def _addresses(
         temporal_metrics_port=ports["temporal_metrics"] if embedded_temporal else None,
         temporal_ui_url=f"http://127.0.0.1:{ports['temporal_ui']}" if embedded_temporal else None,
         postgres_socket_dir=place.sockets if place else None,
+        tls=tls,
         supervisor_metrics_port=ports[SUPERVISOR_METRICS],
         mlflow_url=f"{api_url}{MLFLOW_PREFIX}",
         mlflow_socket=sockets / "mlflow.sock",

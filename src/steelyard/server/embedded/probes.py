@@ -5,18 +5,21 @@ import contextlib
 import struct
 from pathlib import Path
 
+from steelyard.kit.tls import TlsClient, client_context
 from steelyard.server.embedded.process import Probe
 
 _PROTOCOL_VERSION = 3 << 16
 SOCKET_NAME = ".s.PGSQL.5432"
 
 
-def http_probe(path: str, *, port: int | None = None, socket: Path | None = None) -> Probe:
+def http_probe(
+    path: str, *, port: int | None = None, socket: Path | None = None, tls: TlsClient | None = None
+) -> Probe:
     """Return a probe that is content with status 200 for GET `path`, on a local port or a unix socket."""
 
     async def probe() -> bool:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            return await _get_status(path, port, socket) == 200
+            return await _get_status(path, port, socket, tls) == 200
         return False
 
     return probe
@@ -50,11 +53,13 @@ def socket_probe(path: Path) -> Probe:
     return probe
 
 
-async def _get_status(path: str, port: int | None, socket: Path | None) -> int:
+async def _get_status(path: str, port: int | None, socket: Path | None, tls: TlsClient | None) -> int:
     if socket is not None:
         reader, writer = await asyncio.open_unix_connection(socket)
     else:
-        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        reader, writer = await asyncio.open_connection(
+            "127.0.0.1", port, ssl=client_context(tls) if tls else None
+        )
     try:
         writer.write(f"GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode())
         await writer.drain()

@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 from steelyard.kit.home import HOME_VARIABLE
+from steelyard.kit.tls import TlsClient
 from steelyard.server.embedded.ports import FORKSERVER_METRICS, worker_metrics
 from steelyard.server.embedded.probes import http_probe, socket_probe
 from steelyard.server.embedded.process import ProcessSpec
@@ -28,13 +29,15 @@ def migrate_spec(layout: HomeLayout, environment: dict[str, str], *, embedded_da
     )
 
 
-def api_spec(layout: HomeLayout, port: int, environment: dict[str, str]) -> ProcessSpec:
+def api_spec(
+    layout: HomeLayout, port: int, environment: dict[str, str], tls: TlsClient | None = None
+) -> ProcessSpec:
     """Describe the api. It doesn't wait for Temporal: submissions go to the outbox meanwhile."""
     return ProcessSpec(
         name="api",
         argv=(sys.executable, "-m", "steelyard.server.api"),
         environment=environment | {HOME_VARIABLE: str(layout.root), "STEELYARD_API_PORT": str(port)},
-        probe=http_probe("/healthz", port=port),
+        probe=http_probe("/healthz", port=port, tls=tls),
         depends_on=("migrate",),
         stop_phase=1,
     )

@@ -185,7 +185,8 @@ async def _supervise(layout: HomeLayout, settings: Settings, compose: Composer) 
         return 1
     addresses = platform.addresses
     write_atomically(layout.platform_file, addresses.model_dump_json(indent=2).encode(), 0o644)
-    write_atomically(endpoint_file(layout.root), json.dumps({"api_url": addresses.api_url}).encode(), 0o644)
+    endpoint = addresses.model_dump_json(include={"api_url", "tls"}, exclude_none=True)
+    write_atomically(endpoint_file(layout.root), endpoint.encode(), 0o644)
     await Supervisor(layout, platform, identity).run()
     return 0
 
