@@ -16,6 +16,7 @@ _log = structlog.get_logger()
 _TYPES = {
     400: "invalid_request_error",
     401: "authentication_error",
+    402: "budget_error",
     403: "permission_error",
     404: "not_found_error",
     405: "invalid_request_error",

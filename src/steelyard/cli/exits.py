@@ -27,6 +27,7 @@ class ExitCode(IntEnum):
     TIMED_OUT = 7
     UNAUTHORIZED = 8
     PLATFORM_ERROR = 9
+    BUDGET_EXCEEDED = 10
     INTERRUPTED = 130
     BROKEN_PIPE = 141
 
@@ -42,11 +43,13 @@ MEANINGS: dict[ExitCode, str] = {
     ExitCode.TIMED_OUT: "not done in the time given",
     ExitCode.UNAUTHORIZED: "no token, or not allowed",
     ExitCode.PLATFORM_ERROR: "the platform answered with an error of its own",
+    ExitCode.BUDGET_EXCEEDED: "more than the project's budget has left",
     ExitCode.INTERRUPTED: "Ctrl-C",
 }
 
 _BY_STATUS: dict[int, ExitCode] = {
     401: ExitCode.UNAUTHORIZED,
+    402: ExitCode.BUDGET_EXCEEDED,
     403: ExitCode.UNAUTHORIZED,
     404: ExitCode.NOT_FOUND,
     409: ExitCode.CONFLICT,

@@ -7,6 +7,7 @@ thin transports around it. Imports no server library.
 from steelyard.client.async_client import AsyncClient
 from steelyard.client.errors import (
     BadRequest,
+    BudgetExceeded,
     ClientError,
     Conflict,
     ConnectionFailed,
@@ -28,6 +29,7 @@ from steelyard.client.sync_client import Client
 __all__ = [
     "AsyncClient",
     "BadRequest",
+    "BudgetExceeded",
     "Client",
     "ClientError",
     "Conflict",

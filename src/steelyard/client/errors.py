@@ -61,6 +61,10 @@ class Unauthenticated(SteelyardApiError):
     """401: no token, or one that isn't known."""
 
 
+class BudgetExceeded(SteelyardApiError):
+    """402: more than the project's budget has left; `details` has the numbers, and what would fit."""
+
+
 class PermissionDenied(SteelyardApiError):
     """403: known, but not allowed."""
 
@@ -116,6 +120,7 @@ class WaitTimedOut(ClientError, TimeoutError):
 _BY_STATUS: dict[int, type[SteelyardApiError]] = {
     400: BadRequest,
     401: Unauthenticated,
+    402: BudgetExceeded,
     403: PermissionDenied,
     404: NotFound,
     409: Conflict,

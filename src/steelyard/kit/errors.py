@@ -113,6 +113,13 @@ class QuotaExceeded(SteelyardError):
     http_status = 422
 
 
+class BudgetExceeded(SteelyardError):
+    """More than the project's budget has left. `details` holds limit, spent, reserved, asked, left."""
+
+    code = "budget_exceeded"
+    http_status = 402
+
+
 class Overloaded(SteelyardError):
     """The control plane sheds load; come back after `Retry-After`."""
 

@@ -1,0 +1,66 @@
+"""What a spec may use at most. Pure."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import ROUND_FLOOR, Decimal
+
+from steelyard.governance.ledger.amounts import SECONDS_PER_HOUR, Amount, cost_of
+from steelyard.specs.budgets import Unit
+from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, HpoSpec, JobSpec, RetrainSpec, RlhfSpec
+
+
+@dataclass(frozen=True)
+class Demand:
+    """GPUs over all nodes, seconds of running at most, and how many times over (trials of a search)."""
+
+    gpus: int
+    seconds: Decimal
+    times: int = 1
+
+    def amount(self, price_per_gpu_hour: Decimal) -> Amount:
+        """Return the most that it can cost."""
+        return cost_of(self.gpus, self.seconds * self.times, price_per_gpu_hour)
+
+    def seconds_for(self, unit: Unit, left: Decimal, price_per_gpu_hour: Decimal) -> int:
+        """Return the longest runtime, in whole seconds, whose cost is at most `left` of a unit."""
+        per_second = self.gpus * self.times / SECONDS_PER_HOUR
+        if unit == "money":
+            per_second *= price_per_gpu_hour
+        return int((left / per_second).to_integral_value(ROUND_FLOOR)) if per_second else int(self.seconds)
+
+
+@dataclass(frozen=True)
+class Price:
+    """A price of a GPU-hour, and the flavor that it is asked for."""
+
+    flavor: str | None
+    per_gpu_hour: Decimal
+
+
+FREE = Price(None, Decimal(0))
+
+
+def demand_of(spec: JobSpec, used_seconds: float = 0.0) -> Demand:
+    """Return what a job may use: GPUs x nodes x longest runtime x trials.
+
+    Args:
+        spec: of the job.
+        used_seconds: how much of its runtime it has had already.
+    """
+    source = _source(spec)
+    left = max(Decimal(0), source.limits.max_runtime_seconds - Decimal(str(round(used_seconds, 6))))
+    nodes = 1 if isinstance(source, EvalOnlySpec) else source.distributed.num_nodes
+    times = spec.search.max_trials if isinstance(spec, HpoSpec) else 1
+    return Demand(source.resources.gpus * nodes, left, times)
+
+
+def highest(prices: Iterable[Price]) -> Price:
+    """Return the highest price; nothing costs nothing."""
+    return max(prices, key=lambda price: price.per_gpu_hour, default=FREE)
+
+
+def _source(spec: JobSpec) -> FineTuneSpec | EvalOnlySpec | RlhfSpec:
+    """Return the spec whose resources and limits one launch has."""
+    if isinstance(spec, HpoSpec):
+        return spec.trial
+    return spec.template if isinstance(spec, RetrainSpec) else spec
