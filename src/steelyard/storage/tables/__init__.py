@@ -11,13 +11,29 @@ from steelyard.storage.tables.jobs import (
     JobRow,
     ProjectRow,
 )
+from steelyard.storage.tables.lineage import LineageStatementRow
 from steelyard.storage.tables.outbox import OutboxRow
 from steelyard.storage.tables.pool import AllocationRow, NodeRow
+from steelyard.storage.tables.promotions import (
+    AliasRow,
+    ApprovalPolicyRow,
+    ApprovalRow,
+    DeliveryRow,
+    FreezeRow,
+    GateRow,
+    ModelEventRow,
+    PromotionRow,
+    TransitionRow,
+    WebhookRow,
+)
 from steelyard.storage.tables.registry import ModelRow, ModelVersionRow
 from steelyard.storage.tables.secrets import SecretRow
 
 __all__ = [
+    "AliasRow",
     "AllocationRow",
+    "ApprovalPolicyRow",
+    "ApprovalRow",
     "AttemptRow",
     "AuditLeafRow",
     "AuditRow",
@@ -26,15 +42,23 @@ __all__ = [
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
+    "DeliveryRow",
     "EventRow",
+    "FreezeRow",
+    "GateRow",
     "IdempotencyRow",
     "IngestRow",
     "JobRow",
+    "LineageStatementRow",
+    "ModelEventRow",
     "ModelRow",
     "ModelVersionRow",
     "NodeRow",
     "OutboxRow",
     "ProjectRow",
+    "PromotionRow",
     "SecretRow",
+    "TransitionRow",
     "UploadRow",
+    "WebhookRow",
 ]

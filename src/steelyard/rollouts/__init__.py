@@ -1,0 +1,1 @@
+"""Rollouts: how a version becomes what an alias points to, and how it goes back."""
