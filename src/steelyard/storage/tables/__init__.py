@@ -11,6 +11,18 @@ from steelyard.storage.tables.jobs import (
     JobRow,
     ProjectRow,
 )
+from steelyard.storage.tables.ledger import (
+    AttemptMeterRow,
+    BudgetCrossingRow,
+    BudgetRow,
+    LedgerDayRow,
+    LedgerDrawRow,
+    LedgerHeadRow,
+    LedgerPostingRow,
+    LedgerReservationRow,
+    LedgerTransactionRow,
+    LedgerUsageRow,
+)
 from steelyard.storage.tables.lineage import LineageStatementRow
 from steelyard.storage.tables.outbox import OutboxRow
 from steelyard.storage.tables.pool import AllocationRow, NodeRow
@@ -34,11 +46,14 @@ __all__ = [
     "AllocationRow",
     "ApprovalPolicyRow",
     "ApprovalRow",
+    "AttemptMeterRow",
     "AttemptRow",
     "AuditLeafRow",
     "AuditRow",
     "AuditSealRow",
     "Base",
+    "BudgetCrossingRow",
+    "BudgetRow",
     "CheckpointRow",
     "DatasetRow",
     "DatasetVersionRow",
@@ -49,6 +64,13 @@ __all__ = [
     "IdempotencyRow",
     "IngestRow",
     "JobRow",
+    "LedgerDayRow",
+    "LedgerDrawRow",
+    "LedgerHeadRow",
+    "LedgerPostingRow",
+    "LedgerReservationRow",
+    "LedgerTransactionRow",
+    "LedgerUsageRow",
     "LineageStatementRow",
     "ModelEventRow",
     "ModelRow",
