@@ -111,7 +111,7 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 url=url,
                 database=database,
                 services=services,
-                lifecycle=LifecycleService(database, folders, "local"),
+                lifecycle=LifecycleService(database, folders, "local", LEASE_SECONDS),
                 endings=EndingService(database, folders),
                 launching=LaunchService(database, folders, tokens, secrets, url, None, LEASE_SECONDS),
                 admission=AdmissionService(database),

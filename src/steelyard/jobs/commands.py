@@ -1,14 +1,15 @@
 """Commands: what people ask of a job. One transaction each; the workflow carries them out."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 
 from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import access, audit
-from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
 from steelyard.jobs import repository
+from steelyard.jobs.costs import reserve_job
 from steelyard.jobs.events import append_event
 from steelyard.jobs.idempotency import Replays
 from steelyard.jobs.repository import JobFilter
@@ -36,6 +37,7 @@ _MESSAGES = {
 Change = Callable[[AsyncSession, JobRow], Awaitable[None]]
 """What a verb does to the locked row beside moving its state."""
 
+_GOING_ON = (Verb.RESUME, Verb.RETRY)
 _DESIRED = {Verb.CANCEL: "cancel", Verb.PAUSE: "pause", Verb.RESUME: "run", Verb.RETRY: "run"}
 
 
@@ -53,15 +55,21 @@ class CommandService:
             NotFound: no such job in the project.
             InvalidTransition: the job's state doesn't allow it; the message names the state.
         """
-        return await self._command(actor, project, job_id, Verb.CANCEL, key, _no_change)
+        return await self._command(actor, project, job_id, Verb.CANCEL, key, no_change)
 
     async def pause(self, actor: Actor, project: str, job_id: str, key: str | None = None) -> str:
         """Stop at a step's end with a checkpoint and give the slot back. Raises as `cancel`."""
-        return await self._command(actor, project, job_id, Verb.PAUSE, key, _no_change)
+        return await self._command(actor, project, job_id, Verb.PAUSE, key, no_change)
 
     async def resume(self, actor: Actor, project: str, job_id: str, key: str | None = None) -> str:
-        """Queue a paused job again. Raises as `cancel`."""
-        return await self._command(actor, project, job_id, Verb.RESUME, key, _no_change)
+        """Queue a paused job again, and reserve what it may still use.
+
+        Raises:
+            NotFound: no such job in the project.
+            InvalidTransition: the job isn't paused.
+            BudgetExceeded: the project's budget doesn't have it.
+        """
+        return await self._command(actor, project, job_id, Verb.RESUME, key, no_change)
 
     async def retry(
         self,
@@ -77,6 +85,7 @@ class CommandService:
         Raises:
             NotFound: no such job, or no such checkpoint of it.
             InvalidTransition: the job has not failed and was not cancelled.
+            BudgetExceeded: the project's budget doesn't have what it may use.
         """
 
         async def begin(session: AsyncSession, job: JobRow) -> None:
@@ -133,45 +142,63 @@ class CommandService:
             if (stored := await replays.find()) is not None:
                 return stored
             if not _is_under_way(verb, job):
-                await self._apply(session, actor, checked, job, verb, change, arguments)
+                await apply_verb(session, actor, job, verb, self._clock(), change, arguments)
+            elif job.status_reason == Reason.BUDGET_EXHAUSTED:
+                # What a person wants paused doesn't go on by itself when there is money again.
+                job.status_reason, job.status_message = None, _MESSAGES[verb]
             response = (await _view(session, job)).model_dump_json()
             await replays.store(job.id, response)
         return response
 
-    async def _apply(
-        self,
-        session: AsyncSession,
-        actor: Actor,
-        project: ProjectId,
-        job: JobRow,
-        verb: Verb,
-        change: Change,
-        arguments: str,
-    ) -> None:
-        refusal = refuse_verb(verb, JobState(job.state))
-        if refusal is not None:
-            raise InvalidTransition(refusal)
-        await change(session, job)
-        _, target = VERBS[verb]
-        if target is not None:
-            job.state = target
-            job.status_reason = Reason.CANCELLED_BY_USER if verb is Verb.CANCEL else None
-            job.status_message = _MESSAGES[verb]
-            job.desired = _DESIRED[verb]
-            job.command_sequence += 1
-        job.updated_at = self._clock()
-        await append_event(
-            session, job, f"job.{verb}", f"{verb.value.replace('_', ' ')} asked for by {actor.id}",
-            data={"arguments": arguments} if arguments else None,
-        )  # fmt: skip
-        await audit.record(
-            session, actor, f"job.{verb}", "job", job.id, project_id=project, detail={"arguments": arguments}
-        )
-        await _promise(session, job, verb)
 
-
-async def _no_change(_session: AsyncSession, _job: JobRow) -> None:
+async def no_change(_session: AsyncSession, _job: JobRow) -> None:
+    """Leave all but the state as it is."""
     return
+
+
+async def apply_verb(
+    session: AsyncSession,
+    actor: Actor,
+    job: JobRow,
+    verb: Verb,
+    now: datetime,
+    change: Change = no_change,
+    arguments: str = "",
+) -> None:
+    """Carry a verb into the locked row of a job, with event, audit, its effect, and what it reserves.
+
+    Raises:
+        InvalidTransition: the job's state doesn't allow it.
+        BudgetExceeded: the budget has nothing left for a job that is to go on.
+    """
+    refusal = refuse_verb(verb, JobState(job.state))
+    if refusal is not None:
+        raise InvalidTransition(refusal)
+    await change(session, job)
+    _, target = VERBS[verb]
+    if target is not None:
+        job.state = target
+        job.status_reason = Reason.CANCELLED_BY_USER if verb is Verb.CANCEL else None
+        job.status_message = _MESSAGES[verb]
+        job.desired = _DESIRED[verb]
+        job.command_sequence += 1
+    job.updated_at = now
+    await append_event(
+        session, job, f"job.{verb}", f"{verb.value.replace('_', ' ')} asked for by {actor.id}",
+        data={"arguments": arguments} if arguments else None,
+    )  # fmt: skip
+    await audit.record(
+        session,
+        actor,
+        f"job.{verb}",
+        "job",
+        job.id,
+        project_id=job.project_id,
+        detail={"arguments": arguments},
+    )
+    await _promise(session, job, verb)
+    if verb in _GOING_ON:
+        await reserve_job(session, job, now)
 
 
 def _is_under_way(verb: Verb, job: JobRow) -> bool:

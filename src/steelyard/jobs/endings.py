@@ -5,6 +5,7 @@ from datetime import datetime
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.compute.executor import Observation
+from steelyard.governance.ledger import accounting
 from steelyard.jobs import repository
 from steelyard.jobs.checkpoints import complete_checkpoints
 from steelyard.jobs.events import append_event
@@ -43,6 +44,7 @@ class EndingService:
                 await self._index_leftovers(session, attempt, job)
                 self._write(attempt, job, outcome, _cause(attempt, job, outcome))
                 await _tell(session, attempt, job)
+                await accounting.tick(session, attempt_id, self._clock(), closing=True)
         return _end_of(attempt, job)
 
     async def note_running(self, attempt_id: str, node: str | None, pid: int | None) -> None:

@@ -1,6 +1,7 @@
 """A job's moves, as the workflow makes them. Each is one transaction, and safe to make again."""
 
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 from sqlalchemy import delete, text
@@ -11,7 +12,9 @@ from steelyard.governance.identity import SYSTEM
 from steelyard.jobs import repository
 from steelyard.jobs.checkpoints import choose_checkpoint
 from steelyard.jobs.commands import QUEUE_CHANNEL
+from steelyard.jobs.costs import meter_attempt, refusal_to_run, release_job
 from steelyard.jobs.events import append_event
+from steelyard.jobs.holds import hold_for_budget
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.ids import new_id
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
@@ -60,10 +63,18 @@ class LifecycleService:
     answer says what is wanted, and the workflow does that instead.
     """
 
-    def __init__(self, database: Database, folders: Folders, executor: str, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        folders: Folders,
+        executor: str,
+        lease_seconds: float,
+        clock: Clock = utc_now,
+    ) -> None:
         self._database = database
         self._folders = folders
         self._executor = executor
+        self._lease = timedelta(seconds=lease_seconds)
         self._clock = clock
 
     async def move(
@@ -85,6 +96,8 @@ class LifecycleService:
             if job.run_number != run_number or not may_move(JobState(job.state), target):
                 return _orders(job, moved=False)
             changed = job.state != target
+            if target is JobState.PAUSED and job.status_reason == Reason.BUDGET_EXHAUSTED:
+                reason, message = job.status_reason, job.status_message or message
             self._set_state(job, target, reason, message)
             if release or target in TERMINAL_STATES:
                 await _release(session, job_id)
@@ -93,6 +106,8 @@ class LifecycleService:
                 await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
             if changed:
                 await self._tell(session, job, target, reason, message)
+            if target in TERMINAL_STATES or target is JobState.PAUSED:
+                await release_job(session, job, self._clock())
             return _orders(job, moved=True)
 
     async def start_attempt(self, job_id: str, run_number: int, launch_key: str, stage: str) -> Launch:
@@ -117,6 +132,9 @@ class LifecycleService:
             allocations = await repository.allocations_of(session, job_id)
             if job.run_number != run_number or job.desired != "run" or not allocations:
                 return Launch(_orders(job, moved=False), None)
+            refusal = await refusal_to_run(session, job, self._clock())
+            if refusal is not None and await hold_for_budget(session, job, refusal, self._clock()):
+                return Launch(_orders(job, moved=False), None)
             await self._mark_damaged(session, job, verified.damaged)
             checkpoint = verified.chosen if stage == "train" else None
             attempt = self._new_attempt(job, launch_key, stage, allocations[0], checkpoint)
@@ -128,6 +146,7 @@ class LifecycleService:
             await append_event(
                 session, job, "attempt.started", _start_sentence(attempt), data={"attempt": attempt.number}
             )
+            await meter_attempt(session, job, attempt.id, self._clock(), self._lease)
             return Launch(_orders(job, moved=True), attempt.id)
 
     def _new_attempt(

@@ -1,15 +1,18 @@
 """What training processes report. The lease epoch fences every write: only the newest attempt's count."""
 
 import re
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import ScalarSelect, func, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from steelyard.governance.identity import Actor
+from steelyard.governance.ledger import accounting
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.jobs.metering import MeteringService, Renewal
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidRequest, NotFound, StaleLease
 from steelyard.kit.ids import new_id
@@ -22,7 +25,7 @@ from steelyard.specs.reports import (
 )
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
-from steelyard.storage.tables import AttemptRow, CheckpointRow, JobRow
+from steelyard.storage.tables import AttemptMeterRow, AttemptRow, CheckpointRow, JobRow
 
 _CHECKPOINT_PATH = re.compile(r"^checkpoints/e(\d{5})/step-(\d{8})$")
 
@@ -37,10 +40,11 @@ class ReportService:
     def __init__(self, database: Database, lease_seconds: float, clock: Clock = utc_now) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
+        self._metering = MeteringService(database, lease_seconds, clock)
         self._clock = clock
 
     async def report(self, actor: Actor, attempt_id: str, report: AttemptReport) -> Directives:
-        """Store progress and renew the lease.
+        """Store progress and renew the lease; an attempt that is metered pays for it.
 
         Raises:
             NotFound: the actor is not this attempt.
@@ -62,7 +66,10 @@ class ReportService:
                     .values(
                         **_progress(report),
                         last_report_at=now,
-                        lease_expires_at=now + timedelta(seconds=self._lease_seconds),
+                        lease_expires_at=func.coalesce(
+                            _meter_column(AttemptMeterRow.leased_until),
+                            now + timedelta(seconds=self._lease_seconds),
+                        ),
                     )
                     .returning(
                         AttemptRow.state,
@@ -71,6 +78,8 @@ class ReportService:
                         JobRow.id,
                         JobRow.state.label("job_state"),
                         JobRow.desired,
+                        _meter_column(AttemptMeterRow.posted_until).label("posted_until"),
+                        _meter_column(AttemptMeterRow.leased_until).label("leased_until"),
                     )
                 )
             ).first()
@@ -78,9 +87,10 @@ class ReportService:
                 raise await _stale(session, attempt_id)
         if row.state == "starting" or row.job_state == JobState.STARTING:
             await self._mark_running(attempt_id, row.id)
+        lease = await self._renew(attempt_id, row.id, row.posted_until, row.leased_until)
         return Directives(
-            lease_seconds=self._lease_seconds,
-            stop=row.desired != "run" or row.stop_reason is not None,
+            lease_seconds=lease.lease_seconds,
+            stop=lease.stop or row.desired != "run" or row.stop_reason is not None,
             checkpoint=row.checkpoint_requested,
         )
 
@@ -104,7 +114,10 @@ class ReportService:
                     data={"step": report.step, "size_bytes": report.size_bytes},
                 )  # fmt: skip
             attempt.checkpoint_requested = False
-        return Directives(lease_seconds=self._lease_seconds, stop=job.desired != "run")
+            leased_until = await session.scalar(
+                select(AttemptMeterRow.leased_until).where(AttemptMeterRow.attempt_id == attempt_id)
+            )
+        return Directives(lease_seconds=self._lease_left(leased_until), stop=job.desired != "run")
 
     async def publish_result(self, actor: Actor, attempt_id: str, report: ResultReport) -> None:
         """Store the outcome in the attempt's own words. The executor says when it has really gone."""
@@ -112,6 +125,7 @@ class ReportService:
         async with self._database.transaction() as session:
             attempt, _ = await _hold_lease(session, attempt_id, report.epoch)
             attempt.outcome = report.outcome.model_dump(mode="json")
+            await accounting.tick(session, attempt_id, self._clock(), closing=True)
 
     async def publish_event(self, actor: Actor, attempt_id: str, report: EventReport) -> None:
         """Append an event to the job's. Raises as `report`."""
@@ -134,6 +148,18 @@ class ReportService:
             if attempt.state == "ended" or attempt.epoch != job.epoch:
                 raise await _stale(session, attempt_id)
             return attempt
+
+    async def _renew(
+        self, attempt_id: str, job_id: str, posted_until: datetime | None, leased_until: datetime | None
+    ) -> Renewal:
+        """Post what the attempt has used, if it is time; else its lease goes on as it is."""
+        renewal = None
+        if self._metering.is_due(posted_until):
+            renewal = await self._metering.renew(attempt_id, job_id)
+        return renewal or Renewal(self._lease_left(leased_until), stop=False)
+
+    def _lease_left(self, leased_until: datetime | None) -> float:
+        return self._lease_seconds if leased_until is None else self._metering.lease_left(leased_until)
 
     async def _mark_running(self, attempt_id: str, job_id: str) -> None:
         """Move attempt and job on. A transaction of its own, because the job is locked before its attempt."""
@@ -202,6 +228,16 @@ async def _stale(session: AsyncSession, attempt_id: str) -> StaleLease | NotFoun
         f"attempt {attempt_id} (epoch {attempt.epoch}) no longer holds the lease of {job.id}, whose epoch is"
         f" {job.epoch}; write nothing more and exit",
         epoch=job.epoch,
+    )
+
+
+def _meter_column(column: InstrumentedAttribute[datetime]) -> ScalarSelect[datetime]:
+    """Return a column of the meter of the attempt that is being updated; NULL where it isn't metered."""
+    return (
+        select(column)
+        .where(AttemptMeterRow.attempt_id == AttemptRow.id, ~AttemptMeterRow.closed)
+        .correlate(AttemptRow)
+        .scalar_subquery()
     )
 
 

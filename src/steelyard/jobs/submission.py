@@ -1,6 +1,7 @@
 """Submission: exactly one job for one key, in one transaction, with nothing slow in it."""
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ from steelyard.governance.identity import Actor
 from steelyard.governance.secrets.service import require_secrets
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
+from steelyard.jobs.costs import reserve_job
 from steelyard.jobs.events import append_event
 from steelyard.jobs.lineage import lineage_of
 from steelyard.jobs.views import view_of
@@ -53,13 +55,24 @@ class SubmissionService:
         self._database = database
         self._clock = clock
 
-    async def submit(self, actor: Actor, project: str, body: bytes, key: str | None) -> Submission:
+    async def submit(
+        self,
+        actor: Actor,
+        project: str,
+        body: bytes,
+        key: str | None,
+        further_lineage: Mapping[str, str] | None = None,
+    ) -> Submission:
         """Accept a job, or answer as before where `key` came before with the same body.
+
+        Args:
+            further_lineage: what the platform itself knows of the job's origin.
 
         Raises:
             InvalidSpec: the body breaks the schema, or names a dataset that isn't there; `param` says where.
             IdempotencyMismatch: the key came with another body; `details` has the stored job's id.
             NotSupported: a job type that this version can't run.
+            BudgetExceeded: the project's budget doesn't have what the job may use.
         """
         value = _parse_json(body)
         digest = digest_json(value)
@@ -74,6 +87,7 @@ class SubmissionService:
             await require_secrets(session, checked, spec.secrets)
             await Capacity(session).require_fit(spec.resources)
             job = self._new_job(actor, checked, spec, dataset)
+            job.lineage = {**job.lineage, **(further_lineage or {})}
             response = view_of(job, [], None).model_dump_json()
             if not await _claim_key(session, checked, key, digest, job.id, response):
                 stored = await repository.find_idempotency(session, checked, key)
@@ -81,6 +95,7 @@ class SubmissionService:
                     return _replay(stored, digest)
                 raise InvalidRequest("the idempotency key vanished while it was read; send the request again")
             await _store(session, actor, job)
+            await reserve_job(session, job, self._clock())
         return Submission(job.id, response, replayed=False)
 
     async def plan(self, actor: Actor, project: str, body: bytes) -> PlanView:

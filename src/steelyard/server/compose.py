@@ -171,7 +171,7 @@ def build_worker(settings: Settings) -> WorkerParts:
     activities = JobActivities(
         planning=PlanningService(database),
         preparation=PreparationService(database, ground.dataset_files, layout.cache / "models"),
-        lifecycle=LifecycleService(database, folders, ground.executor.name),
+        lifecycle=LifecycleService(database, folders, ground.executor.name, settings.lease_seconds),
         endings=endings,
         registration=RegistrationService(database, folders, mlflow, tracking),
         tracking=tracking,

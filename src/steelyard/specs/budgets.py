@@ -57,9 +57,7 @@ class BudgetSpec(Spec):
         ):
             if soft is not None and hard is not None and soft > hard:
                 raise ValueError(f"soft_{name} must not be greater than {name}")
-        if all(
-            limit is None for limit in (self.gpu_hours, self.money, self.soft_gpu_hours, self.soft_money)
-        ):
+        if all(limit is None for limit in (self.gpu_hours, self.money, self.soft_gpu_hours, self.soft_money)):
             raise ValueError("a budget needs a limit: gpu_hours, money, soft_gpu_hours or soft_money")
         return self
 

@@ -18,11 +18,9 @@ class Period:
         """Whether a day belongs to it."""
         return self.first <= day <= self.last
 
-    def share_gone(self, now: datetime) -> float:
-        """Return how much of it has passed, from 0 to 1."""
-        begin = datetime.combine(self.first, datetime.min.time(), UTC)
-        end = datetime.combine(self.last + timedelta(days=1), datetime.min.time(), UTC)
-        return min(1.0, max(0.0, (now - begin) / (end - begin)))
+    def bounds(self) -> tuple[datetime, datetime]:
+        """Return its first moment, and the first moment after it."""
+        return _midnight(self.first), _midnight(self.last + timedelta(days=1))
 
 
 def period_of(
@@ -49,3 +47,7 @@ def day_of(now: datetime) -> date:
 def _months_later(first: date, months: int) -> date:
     month = first.month - 1 + months
     return date(first.year + month // 12, month % 12 + 1, 1)
+
+
+def _midnight(day: date) -> datetime:
+    return datetime.combine(day, datetime.min.time(), UTC)

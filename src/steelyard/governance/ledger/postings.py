@@ -44,9 +44,9 @@ class Transaction:
     covers: tuple[datetime, datetime] | None = None
 
     @property
-    def spent(self) -> Amount:
-        """What it adds to the spent account."""
-        return total(posting.amount for posting in self.postings if posting.account is Account.SPENT)
+    def used(self) -> list[tuple[date, Amount]]:
+        """What it adds to the spent account, by day."""
+        return [(posting.day, posting.amount) for posting in self.postings if posting.day is not None]
 
 
 def reserve(project_id: str, job_id: str, order: str, amount: Amount) -> Transaction:

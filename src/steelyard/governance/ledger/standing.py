@@ -1,7 +1,9 @@
 """Where a project stands in its budget, and what that refuses. Pure."""
 
+import dataclasses
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import date, datetime
 from decimal import Decimal
 
 from steelyard.governance.ledger.amounts import Amount
@@ -49,6 +51,11 @@ class Standing:
             return None
         return max(Decimal(0), limit - self.spent.of(unit) - self.reserved.of(unit))
 
+    def after(self, used: Sequence[tuple[date, Amount]]) -> "Standing":
+        """Return the standing with more spent, as far as it was in this period. For spending alone."""
+        more = [amount for day, amount in used if self.period.holds(day)]
+        return dataclasses.replace(self, spent=sum(more, self.spent))
+
     def exhausted(self, cost: Amount) -> Unit | None:
         """Return the unit that is used up, among those in which `cost` is more than nothing."""
         for unit in UNITS:
@@ -60,7 +67,9 @@ class Standing:
     def refusal(self, demand: Demand, price_per_gpu_hour: Decimal) -> BudgetExceeded | None:
         """Return why a demand can't be reserved, with the numbers, or None where it can."""
         asked = demand.amount(price_per_gpu_hour)
-        short = [unit for unit in UNITS if (left := self.left(unit)) is not None and asked.of(unit) > left]
+        short: list[Unit] = [
+            unit for unit in UNITS if (left := self.left(unit)) is not None and asked.of(unit) > left
+        ]
         if not short:
             return None
         fitting = min(

@@ -1,0 +1,291 @@
+"""All SQL of the ledger. Whoever posts for a project holds the lock of its head, taken last of all locks."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, insert, select, text, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance.ledger.amounts import Amount
+from steelyard.governance.ledger.meters import Meter, Share
+from steelyard.governance.ledger.periods import Period
+from steelyard.governance.ledger.postings import Transaction
+from steelyard.governance.ledger.standing import Crossing, Standing, present_period
+from steelyard.specs.budgets import BudgetSpec
+from steelyard.storage.tables import (
+    AttemptMeterRow,
+    BudgetCrossingRow,
+    BudgetRow,
+    LedgerDayRow,
+    LedgerDrawRow,
+    LedgerHeadRow,
+    LedgerPostingRow,
+    LedgerReservationRow,
+    LedgerTransactionRow,
+)
+
+_FIELDS = tuple(BudgetSpec.model_fields)
+
+
+@dataclass(frozen=True)
+class Reservation:
+    """What a job still holds, and how often something was reserved for it."""
+
+    remaining: Amount
+    reserves: int
+
+
+async def standing_of(
+    session: AsyncSession, project_id: str, now: datetime, *, lock: bool = False
+) -> Standing:
+    """Return where a project stands; with `lock`, so that nobody else posts before this transaction ends."""
+    query = (
+        select(LedgerHeadRow.reserved_gpu_seconds, LedgerHeadRow.reserved_money, BudgetRow)
+        .outerjoin(BudgetRow, BudgetRow.project_id == LedgerHeadRow.project_id)
+        .where(LedgerHeadRow.project_id == project_id)
+        .execution_options(populate_existing=True)
+    )
+    if lock:
+        query = query.with_for_update(of=LedgerHeadRow)
+    row = (await session.execute(query)).first()
+    if row is None and lock:
+        await session.execute(
+            upsert(LedgerHeadRow)
+            .values(project_id=project_id, reserved_gpu_seconds=0, reserved_money=0)
+            .on_conflict_do_nothing()
+        )
+        row = (await session.execute(query)).one()
+    if row is None:
+        budget, reserved = await find_budget(session, project_id), Amount()
+    else:
+        stored: BudgetRow | None = row[2]
+        budget, reserved = budget_spec(stored) if stored else None, Amount(row[0], row[1])
+    spent = await spent_in(session, project_id, present_period(budget, now)) if budget else Amount()
+    return Standing(project_id, budget, now, spent, reserved)
+
+
+async def spent_in(session: AsyncSession, project_id: str, period: Period) -> Amount:
+    """Return what a project used in a period."""
+    query = select(
+        func.coalesce(func.sum(LedgerDayRow.gpu_seconds), 0), func.coalesce(func.sum(LedgerDayRow.money), 0)
+    ).where(LedgerDayRow.project_id == project_id, LedgerDayRow.day.between(period.first, period.last))
+    gpu_seconds, money = (await session.execute(query)).one()
+    return Amount(gpu_seconds, money)
+
+
+async def post(session: AsyncSession, transaction: Transaction) -> bool:
+    """Write a transaction; False where it stands already."""
+    covers = transaction.covers or (None, None)
+    statement = (
+        upsert(LedgerTransactionRow)
+        .values(
+            id=transaction.id,
+            project_id=transaction.project_id,
+            kind=transaction.kind,
+            job_id=transaction.job_id,
+            reservation_id=transaction.reservation_id,
+            attempt_id=transaction.attempt_id,
+            entries=len(transaction.postings),
+            covers_from=covers[0],
+            covers_until=covers[1],
+        )
+        .on_conflict_do_nothing()
+        .returning(LedgerTransactionRow.id)
+    )
+    if await session.scalar(statement) is None:
+        return False
+    lines = [
+        {
+            "transaction_id": transaction.id,
+            "line": number,
+            "project_id": transaction.project_id,
+            "account": posting.account.value,
+            "day": posting.day,
+            "flavor": posting.flavor,
+            "gpu_seconds": posting.amount.gpu_seconds,
+            "money": posting.amount.money,
+            "price_per_gpu_hour": posting.price_per_gpu_hour,
+        }
+        for number, posting in enumerate(transaction.postings)
+    ]
+    await session.execute(insert(LedgerPostingRow).values(lines))
+    return True
+
+
+async def find_reservation(session: AsyncSession, reservation_id: str) -> Reservation:
+    """Return what a reservation still holds; nothing where there never was one."""
+    query = select(
+        LedgerReservationRow.gpu_seconds, LedgerReservationRow.money, LedgerReservationRow.reserves
+    ).where(LedgerReservationRow.id == reservation_id)
+    row = (await session.execute(query)).first()
+    return Reservation(Amount(row[0], row[1]), row[2]) if row else Reservation(Amount(), 0)
+
+
+async def open_reservations(session: AsyncSession) -> list[str]:
+    """Return ids of all reservations that still hold something."""
+    query = select(LedgerReservationRow.id).where(
+        (LedgerReservationRow.gpu_seconds != 0) | (LedgerReservationRow.money != 0)
+    )
+    return list(await session.scalars(query.order_by(LedgerReservationRow.id)))
+
+
+async def reservation_of(session: AsyncSession, job_id: str) -> str:
+    """Return the reservation that a job draws on: another job's, or its own."""
+    query = select(LedgerDrawRow.reservation_id).where(LedgerDrawRow.job_id == job_id)
+    return await session.scalar(query) or job_id
+
+
+async def add_draw(session: AsyncSession, project_id: str, job_id: str, reservation_id: str) -> None:
+    """Note that a job draws on another's reservation."""
+    await session.execute(
+        upsert(LedgerDrawRow)
+        .values(job_id=job_id, project_id=project_id, reservation_id=reservation_id)
+        .on_conflict_do_nothing()
+    )
+
+
+async def add_meter(session: AsyncSession, meter: Meter) -> None:
+    """Store a new attempt's meter; one that is there stays as it is."""
+    await session.execute(
+        upsert(AttemptMeterRow)
+        .values(
+            attempt_id=meter.attempt_id,
+            project_id=meter.project_id,
+            job_id=meter.job_id,
+            reservation_id=meter.reservation_id,
+            shares=[{"flavor": share.flavor, "gpus": share.gpus} for share in meter.shares],
+            posted_until=meter.posted_until,
+            leased_until=meter.leased_until,
+            ticks=meter.ticks,
+            closed=False,
+        )
+        .on_conflict_do_nothing()
+    )
+
+
+async def lock_meter(session: AsyncSession, attempt_id: str) -> Meter | None:
+    """Return an open meter, locked for change; None where it is closed or there is none."""
+    query = select(
+        AttemptMeterRow.attempt_id,
+        AttemptMeterRow.project_id,
+        AttemptMeterRow.job_id,
+        AttemptMeterRow.reservation_id,
+        AttemptMeterRow.shares,
+        AttemptMeterRow.posted_until,
+        AttemptMeterRow.leased_until,
+        AttemptMeterRow.ticks,
+    ).where(AttemptMeterRow.attempt_id == attempt_id, ~AttemptMeterRow.closed)
+    row = (await session.execute(query.with_for_update())).first()
+    if row is None:
+        return None
+    shares = tuple(Share(share["flavor"], share["gpus"]) for share in row.shares)
+    return Meter(
+        row.attempt_id,
+        row.project_id,
+        row.job_id,
+        row.reservation_id,
+        shares,
+        row.posted_until,
+        row.leased_until,
+        row.ticks,
+    )
+
+
+async def save_meter(session: AsyncSession, meter: Meter, *, closed: bool) -> None:
+    """Store how far a meter is."""
+    await session.execute(
+        update(AttemptMeterRow)
+        .where(AttemptMeterRow.attempt_id == meter.attempt_id)
+        .values(
+            posted_until=meter.posted_until,
+            leased_until=meter.leased_until,
+            ticks=meter.ticks,
+            closed=closed,
+        )
+    )
+
+
+async def due_meters(session: AsyncSession, before: datetime) -> list[str]:
+    """Return attempts whose use is posted up to an earlier moment, and whose lease reaches further."""
+    query = select(AttemptMeterRow.attempt_id).where(
+        ~AttemptMeterRow.closed,
+        AttemptMeterRow.posted_until < before,
+        AttemptMeterRow.leased_until > AttemptMeterRow.posted_until,
+    )
+    return list(await session.scalars(query.order_by(AttemptMeterRow.posted_until)))
+
+
+async def find_budget(session: AsyncSession, project_id: str) -> BudgetSpec | None:
+    """Return a project's budget."""
+    row = await session.scalar(select(BudgetRow).where(BudgetRow.project_id == project_id))
+    return budget_spec(row) if row is not None else None
+
+
+async def budgeted_projects(session: AsyncSession) -> list[str]:
+    """Return the projects that have a budget."""
+    return list(await session.scalars(select(BudgetRow.project_id).order_by(BudgetRow.project_id)))
+
+
+async def note_crossing(session: AsyncSession, project_id: str, period: Period, crossing: Crossing) -> bool:
+    """Write down that a limit was passed; False where that stands already for this period and limit."""
+    statement = (
+        upsert(BudgetCrossingRow)
+        .values(
+            project_id=project_id,
+            starts_on=period.first,
+            limit_kind=crossing.kind,
+            unit=crossing.unit,
+            amount=crossing.amount,
+        )
+        .on_conflict_do_nothing()
+        .returning(BudgetCrossingRow.project_id)
+    )
+    return await session.scalar(statement) is not None
+
+
+async def imbalances(session: AsyncSession) -> Sequence[str]:
+    """Compare all sums with the postings that they are sums of; return what differs, in words."""
+    rows = await session.scalars(text(_IMBALANCES))
+    return list(rows)
+
+
+def budget_spec(row: BudgetRow) -> BudgetSpec:
+    """Return a stored budget as it was given."""
+    return BudgetSpec.model_construct(**{name: getattr(row, name) for name in _FIELDS})
+
+
+_IMBALANCES = """
+    WITH lines AS (
+        SELECT posting.*, whole.job_id, whole.reservation_id
+        FROM ledger_postings posting JOIN ledger_transactions whole ON whole.id = posting.transaction_id
+    )
+    SELECT 'transaction ' || transaction_id FROM lines
+    GROUP BY transaction_id HAVING sum(gpu_seconds) <> 0 OR sum(money) <> 0
+    UNION ALL
+    SELECT 'head ' || project_id FROM ledger_heads head FULL JOIN (
+        SELECT project_id, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
+        FROM lines WHERE account = 'reserved' GROUP BY 1) summed USING (project_id)
+    WHERE coalesce(reserved_gpu_seconds, 0) <> coalesce(gpu_seconds, 0)
+       OR coalesce(reserved_money, 0) <> coalesce(money, 0)
+    UNION ALL
+    SELECT 'reservation ' || id FROM ledger_reservations kept FULL JOIN (
+        SELECT reservation_id AS id, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
+        FROM lines WHERE account = 'reserved' GROUP BY 1) summed USING (id)
+    WHERE coalesce(kept.gpu_seconds, 0) <> coalesce(summed.gpu_seconds, 0)
+       OR coalesce(kept.money, 0) <> coalesce(summed.money, 0)
+    UNION ALL
+    SELECT 'day ' || project_id || ' ' || day FROM ledger_days kept FULL JOIN (
+        SELECT project_id, day, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
+        FROM lines WHERE account = 'spent' GROUP BY 1, 2) summed USING (project_id, day)
+    WHERE coalesce(kept.gpu_seconds, 0) <> coalesce(summed.gpu_seconds, 0)
+       OR coalesce(kept.money, 0) <> coalesce(summed.money, 0)
+    UNION ALL
+    SELECT 'usage ' || job_id || ' ' || day || ' ' || flavor FROM ledger_usage kept FULL JOIN (
+        SELECT project_id, day, job_id, flavor, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
+        FROM lines WHERE account = 'spent' GROUP BY 1, 2, 3, 4) summed
+        USING (project_id, day, job_id, flavor)
+    WHERE coalesce(kept.gpu_seconds, 0) <> coalesce(summed.gpu_seconds, 0)
+       OR coalesce(kept.money, 0) <> coalesce(summed.money, 0)
+"""

@@ -1,0 +1,74 @@
+"""What jobs reserve and give back in the ledger: part of the caller's transaction, and the last of it."""
+
+from datetime import datetime, timedelta
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance.ledger import accounting, repository
+from steelyard.governance.ledger.amounts import SECONDS_PER_HOUR, Amount
+from steelyard.governance.ledger.costs import spent_by_job
+from steelyard.governance.ledger.demand import Demand, demand_of
+from steelyard.governance.ledger.meters import Share
+from steelyard.governance.ledger.prices import ceiling
+from steelyard.specs.budgets import JobCost
+from steelyard.specs.job import JOB_SPEC
+from steelyard.storage.tables import AllocationRow, JobRow, NodeRow
+
+
+def demand_of_job(job: JobRow) -> Demand:
+    """Return what a stored job may still use."""
+    return demand_of(JOB_SPEC.validate_python(job.spec, strict=False), job.running_seconds)
+
+
+async def reserve_job(session: AsyncSession, job: JobRow, now: datetime) -> Amount:
+    """Hold what a job may use from here on: at its submission, its resumption, its retry.
+
+    Raises:
+        BudgetExceeded: the project's budget doesn't have it.
+    """
+    demand = demand_of_job(job)
+    price = await ceiling(session, job.spec)
+    order = f"{job.run_number}:{job.command_sequence}"
+    return await accounting.reserve(session, job.project_id, job.id, order, demand, price, now)
+
+
+async def release_job(session: AsyncSession, job: JobRow, now: datetime) -> None:
+    """Give back what is still held for a job that ends or pauses."""
+    await accounting.release(session, job.project_id, job.id, now)
+
+
+async def meter_attempt(
+    session: AsyncSession, job: JobRow, attempt_id: str, now: datetime, lease: timedelta
+) -> None:
+    """Begin to meter an attempt: all GPUs that its job holds, whether or not this stage uses them."""
+    rows = await session.execute(
+        select(NodeRow.flavor, AllocationRow.gpu_ids)
+        .join(NodeRow, NodeRow.name == AllocationRow.node)
+        .where(AllocationRow.job_id == job.id)
+    )
+    held: dict[str, int] = {}
+    for flavor, gpu_ids in rows:
+        held[flavor] = held.get(flavor, 0) + len(gpu_ids)
+    shares = tuple(Share(flavor, gpus) for flavor, gpus in sorted(held.items()))
+    await accounting.open_meter(session, job.project_id, job.id, attempt_id, shares, now, lease)
+
+
+async def refusal_to_run(session: AsyncSession, job: JobRow, now: datetime) -> str | None:
+    """Return why the budget doesn't let a job run now, in words, or None where it does."""
+    if (demand := demand_of_job(job)).gpus == 0:
+        return None
+    price = await ceiling(session, job.spec)
+    return await accounting.exhausted_by(session, job.project_id, demand, price, now)
+
+
+async def cost_of_job(session: AsyncSession, job: JobRow) -> JobCost:
+    """Return what a job has cost so far, and what is held for it."""
+    spent = await spent_by_job(session, job.id)
+    held = (await repository.find_reservation(session, job.id)).remaining
+    return JobCost(
+        gpu_hours=spent.gpu_seconds / SECONDS_PER_HOUR,
+        money=spent.money,
+        reserved_gpu_hours=held.gpu_seconds / SECONDS_PER_HOUR,
+        reserved_money=held.money,
+    )
