@@ -17,6 +17,7 @@ from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
+from steelyard.governance.audit.keys import load_verifier
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.identity import Actor, AttemptTokens, Authenticator, SessionTokens
@@ -29,8 +30,11 @@ from steelyard.jobs.launching import LaunchService
 from steelyard.jobs.lifecycle import Folders, LifecycleService
 from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
+from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.submission import SubmissionService
+from steelyard.registry.graph import GraphService
 from steelyard.registry.queries import ModelQueryService
+from steelyard.registry.verification import VerificationService
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile, write_keys
@@ -72,6 +76,7 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
     tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
     folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
     uploads = UploadService(database, folder / "uploads")
+    submission, examinations = SubmissionService(database), ExaminationService(folders.objects)
     write_keys(folder / "secrets.keys", {"k1": b"k" * 32})
     secrets = SecretService(database, KeyFile(folder / "secrets.keys"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -82,18 +87,23 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 database=database,
                 authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions),
                 session_tokens=sessions,
-                submission=SubmissionService(database),
+                submission=submission,
                 commands=CommandService(database),
                 queries=QueryService(database),
                 reports=ReportService(database, LEASE_SECONDS),
                 models=ModelQueryService(database),
                 datasets=DatasetService(database, uploads),
                 dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),
-                examinations=ExaminationService(folders.objects),
+                examinations=examinations,
                 uploads=uploads,
                 audit=AuditQueryService(database),
                 refusals=RefusalRecorder(database),
                 secrets=secrets,
+                verification=VerificationService(
+                    database, examinations.verify, lambda: load_verifier(folder / "lineage.pub")
+                ),
+                lineage=GraphService(database),
+                reproduction=ReproductionService(database, submission, folders),
                 listener=listener,
                 executor=LocalExecutor(),
                 mlflow=mlflow,

@@ -8,15 +8,18 @@ import pytest
 import steelyard
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
+from steelyard.client.async_lineage import AsyncLineage
 from steelyard.client.async_secrets import AsyncSecrets
 from steelyard.client.datasets import Datasets
 from steelyard.client.jobs import Jobs
+from steelyard.client.lineage import Lineage
 from steelyard.client.secrets import Secrets
 
 PAIRS = [
     (steelyard.Client, steelyard.AsyncClient),
     (Jobs, AsyncJobs),
     (Datasets, AsyncDatasets),
+    (Lineage, AsyncLineage),
     (Secrets, AsyncSecrets),
 ]
 _ENTER_AND_LEAVE = {"__enter__": "__aenter__", "__exit__": "__aexit__"}

@@ -16,8 +16,11 @@ from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
+from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.submission import SubmissionService
+from steelyard.registry.graph import GraphService
 from steelyard.registry.queries import ModelQueryService
+from steelyard.registry.verification import VerificationService
 from steelyard.storage.database import Database
 from steelyard.storage.notifications import Listener
 
@@ -40,6 +43,9 @@ class Services:
     uploads: UploadService
     audit: AuditQueryService
     secrets: SecretService
+    verification: VerificationService
+    lineage: GraphService
+    reproduction: ReproductionService
     refusals: RefusalRecorder
     listener: Listener
     executor: Executor

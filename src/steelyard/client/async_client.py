@@ -8,6 +8,7 @@ from steelyard.client import job_calls
 from steelyard.client.async_audit import AsyncAudit
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
+from steelyard.client.async_lineage import AsyncLineage
 from steelyard.client.async_secrets import AsyncSecrets
 from steelyard.client.async_transport import AsyncTransport
 from steelyard.client.discovery import discover, project_from_environment
@@ -61,6 +62,7 @@ class AsyncClient:
         self.jobs = AsyncJobs(self._transport, self.project)
         self.datasets = AsyncDatasets(self._transport, self.project)
         self.audit = AsyncAudit(self._transport)
+        self.lineage = AsyncLineage(self._transport, self.project)
         self.secrets = AsyncSecrets(self._transport, self.project)
 
     @property

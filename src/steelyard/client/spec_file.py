@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
+from steelyard.client.git import describe_checkout
 from steelyard.client.spec_text import FieldPath, format_path, parse_spec_text
 from steelyard.kit.errors import InvalidSpec
 
@@ -90,7 +91,8 @@ def _fill_script(spec: SpecFile, script: dict[str, Any], path: FieldPath) -> dic
         )
     source = _read_text(spec.folder / named, f"{spec.place(where)}: {format_path(where)}", format_path(where))
     rest = {key: value for key, value in script.items() if key != "path"}
-    return {"filename": Path(named).name, **rest, "source": source}
+    git = describe_checkout((spec.folder / named).parent)
+    return {"filename": Path(named).name, **git, **rest, "source": source}
 
 
 def _read_text(path: Path, called: str, param: str | None = None) -> str:

@@ -9,6 +9,7 @@ from steelyard.client.audit import Audit
 from steelyard.client.datasets import Datasets
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.jobs import Jobs
+from steelyard.client.lineage import Lineage
 from steelyard.client.models import Health
 from steelyard.client.retries import RetryPolicy
 from steelyard.client.secrets import Secrets
@@ -59,6 +60,7 @@ class Client:
         self.jobs = Jobs(self._transport, self.project)
         self.datasets = Datasets(self._transport, self.project)
         self.audit = Audit(self._transport)
+        self.lineage = Lineage(self._transport, self.project)
         self.secrets = Secrets(self._transport, self.project)
 
     @property

@@ -1,11 +1,9 @@
 """What a job is made of, as digests that are fixed at submission and never change."""
 
-import sys
-from functools import cache
-from importlib.metadata import distributions, version
-
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.kit.canonical import digest_bytes, digest_json
+from steelyard.registry.software import code_digest, code_version, environment_digest
+from steelyard.specs.blocks import ScriptBlock
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
 
 
@@ -13,11 +11,12 @@ def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None
     """Return the digests that can be known without I/O. Preparation adds the base model's."""
     lineage = {
         "config": digest_json(spec.model_dump(mode="json")),
-        "code": f"steelyard=={version('steelyard')}",
+        "code": code_version(),
+        "code_digest": code_digest(),
         "environment": environment_digest(),
     }
     if isinstance(spec, FineTuneSpec) and spec.script is not None:
-        lineage["script"] = digest_bytes(spec.script.source.encode())
+        lineage |= _script_lineage(spec.script)
     if dataset is not None:
         lineage["dataset"] = dataset.digest
         lineage["dataset_ref"] = dataset.ref
@@ -26,8 +25,9 @@ def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None
     return lineage
 
 
-@cache
-def environment_digest() -> str:
-    """Return the digest of the interpreter's version and of all installed distributions' versions."""
-    found = {item.metadata["Name"].lower(): item.version for item in distributions()}
-    return digest_json({"python": sys.version, "distributions": dict(sorted(found.items()))})
+def _script_lineage(script: ScriptBlock) -> dict[str, str]:
+    told = {"script_commit": script.commit, "script_diff": script.diff_digest}
+    return {
+        "script": digest_bytes(script.source.encode()),
+        **{name: value for name, value in told.items() if value is not None},
+    }

@@ -8,19 +8,23 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import audit
+from steelyard.governance.audit.notes import Signer
 from steelyard.governance.identity import SYSTEM
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
 from steelyard.jobs.gates import judge
 from steelyard.jobs.lifecycle import Folders
+from steelyard.jobs.reproduction import LINEAGE_KEY
 from steelyard.jobs.tracking import TrackingService
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.registry.mlflow import Mlflow
+from steelyard.registry.sealing import publish_statement, seal_version
 from steelyard.runtime.manifests import read_manifest, verify_manifest
 from steelyard.specs.blocks import EvaluationBlock
+from steelyard.specs.manifest import Manifest
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
-from steelyard.storage.tables import JobRow, ModelRow, ModelVersionRow
+from steelyard.storage.tables import JobRow, LineageStatementRow, ModelRow, ModelVersionRow
 
 
 @dataclass(frozen=True)
@@ -41,12 +45,14 @@ class RegistrationService:
         folders: Folders,
         mlflow: Mlflow,
         tracking: TrackingService,
+        signer: Signer,
         clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self._folders = folders
         self._mlflow = mlflow
         self._tracking = tracking
+        self._signer = signer
         self._clock = clock
 
     async def register(self, job_id: str) -> Registered:
@@ -63,23 +69,28 @@ class RegistrationService:
         refusal = _gate_refusal(job)
         if refusal is not None:
             return refusal
-        if job.model_dir is None:
+        if job.model_dir is None or LINEAGE_KEY in job.lineage:
             return Registered(True)
         folder = self._folders.job(job.project_id, job.id) / job.model_dir
         damage = await asyncio.to_thread(verify_manifest, folder)
         if damage is not None:
             message = f"the finished model is damaged ({damage.message}); 'steelyard retry' makes it again"
             return Registered(False, Reason.MODEL_DAMAGED, message)
-        digest = read_manifest(folder).digest()
+        manifest = await asyncio.to_thread(read_manifest, folder)
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
             version = await repository.model_version_of(session, job)
             if version is None:
-                version = await self._add_version(session, job, digest)
+                version = await self._add_version(session, job, manifest)
+            sealed = await session.get_one(
+                LineageStatementRow, (version.project_id, version.name, version.version)
+            )
+        await publish_statement(folder, sealed.envelope)
         await self._mirror(job, version)
         return Registered(True)
 
-    async def _add_version(self, session: AsyncSession, job: JobRow, digest: str) -> ModelVersionRow:
+    async def _add_version(self, session: AsyncSession, job: JobRow, manifest: Manifest) -> ModelVersionRow:
+        digest = manifest.digest()
         name = _model_name(job)
         number = await session.scalar(
             upsert(ModelRow)
@@ -103,6 +114,7 @@ class RegistrationService:
             created_at=self._clock(),
         )
         session.add(version)
+        await seal_version(session, job, version, manifest, self._signer)
         await append_event(
             session, job, "model.registered", f"registered as {name}@{version.version}",
             data={"name": name, "version": version.version, "digest": digest},

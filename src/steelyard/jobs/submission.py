@@ -18,7 +18,7 @@ from steelyard.governance.identity import Actor
 from steelyard.governance.secrets.service import require_secrets
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
-from steelyard.jobs.costs import reserve_job
+from steelyard.jobs.costs import plan_cost, reserve_job
 from steelyard.jobs.events import append_event
 from steelyard.jobs.lineage import lineage_of
 from steelyard.jobs.views import view_of
@@ -111,6 +111,7 @@ class SubmissionService:
             await require_secrets(session, checked, spec.secrets)
             capacity = Capacity(session)
             fit = await capacity.forecast(spec.resources, spec.priority)
+            cost = await plan_cost(session, checked, spec, self._clock)
         gpus = spec.resources.gpus * (spec.distributed.num_nodes if isinstance(spec, FineTuneSpec) else 1)
         return PlanView(
             valid=True,
@@ -120,7 +121,8 @@ class SubmissionService:
             would_start_now=fit.free_now,
             queue_position=fit.queue_position,
             max_gpu_hours=gpus * spec.limits.max_runtime_seconds / 3600,
-            messages=list(fit.messages),
+            messages=[*fit.messages, *([cost.refusal] if cost.refusal else [])],
+            cost=cost,
         )
 
     def _new_job(

@@ -5,6 +5,9 @@ from sqlalchemy import select
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
 from steelyard.kit.errors import NotFound
+from steelyard.registry import repository
+from steelyard.registry.cards import write_card
+from steelyard.registry.repository import ModelRecord
 from steelyard.specs.access import Permission
 from steelyard.specs.models import ModelVersionView, ModelView
 from steelyard.storage.database import Database
@@ -46,6 +49,31 @@ class ModelQueryService:
         if not views:
             raise NotFound(f"no model {name!r} in project {project!r}; 'steelyard models list' shows them")
         return views
+
+    async def statement(self, actor: Actor, project: str, name: str, version: int) -> str:
+        """Return the signed statement of a version, as JSON text.
+
+        Raises:
+            NotFound: no such version in the project, or it was registered without one.
+        """
+        record = await self._record(actor, project, name, version)
+        if record.statement is None:
+            raise NotFound(f"{name}@{version} was registered without a statement")
+        return record.statement.envelope
+
+    async def card(self, actor: Actor, project: str, name: str, version: int) -> str:
+        """Return the model card of a version, as Markdown.
+
+        Raises:
+            NotFound: no such version in the project.
+        """
+        record = await self._record(actor, project, name, version)
+        return write_card(_view(record.version), record.job.spec)
+
+    async def _record(self, actor: Actor, project: str, name: str, version: int) -> ModelRecord:
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.MODEL_READ)
+            return await repository.get_record(session, checked, name, version)
 
 
 def _view(row: ModelVersionRow) -> ModelVersionView:

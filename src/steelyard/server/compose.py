@@ -16,7 +16,8 @@ from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService, Export
 from steelyard.datasets.service import DatasetService, uploads_folder
 from steelyard.datasets.uploads import UploadService
-from steelyard.governance.audit.keys import load_signer
+from steelyard.governance.audit.keys import load_signer, load_verifier
+from steelyard.governance.audit.notes import Signer
 from steelyard.governance.audit.publication import CheckpointFolder, Shelf
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
@@ -34,12 +35,16 @@ from steelyard.jobs.preparation import PreparationService
 from steelyard.jobs.queries import QueryService
 from steelyard.jobs.registration import RegistrationService
 from steelyard.jobs.reports import ReportService
+from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.submission import SubmissionService
 from steelyard.jobs.supervision import SupervisionService
 from steelyard.jobs.tracking import TrackingService
 from steelyard.kit.home import admin_token_file
+from steelyard.registry.graph import GraphService
 from steelyard.registry.mlflow import Mlflow
 from steelyard.registry.queries import ModelQueryService
+from steelyard.registry.verification import VerificationService
+from steelyard.runtime.files import write_atomically
 from steelyard.server import keys
 from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
 from steelyard.server.keys import read_token_key
@@ -52,6 +57,7 @@ from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
 
 _MLFLOW_TIMEOUT = httpx.Timeout(30.0, connect=1.0)
 _API_POOL = 10
+LINEAGE_ORIGIN = "steelyard.internal/lineage"
 _WORKER_POOL = 20
 
 
@@ -115,22 +121,31 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
     """Build the api's services."""
     ground = lay_ground(settings, "api", _API_POOL)
     admin_token = admin_token_file(settings.home).read_text().strip()
+    submission = SubmissionService(ground.database)
+    examinations = ExaminationService(ground.layout.objects)
     services = Services(
         database=ground.database,
         authenticator=Authenticator(admin_token, ground.attempt_tokens, ground.session_tokens),
         session_tokens=ground.session_tokens,
-        submission=SubmissionService(ground.database),
+        submission=submission,
         commands=CommandService(ground.database),
         queries=QueryService(ground.database),
         reports=ReportService(ground.database, settings.lease_seconds),
         models=ModelQueryService(ground.database),
         datasets=DatasetService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
-        examinations=ExaminationService(ground.layout.objects),
+        examinations=examinations,
         uploads=ground.uploads,
         audit=AuditQueryService(ground.database),
         secrets=ground.secrets,
         refusals=RefusalRecorder(ground.database),
+        verification=VerificationService(
+            ground.database,
+            examinations.verify,
+            lambda: load_verifier(ground.layout.lineage_public_key),
+        ),
+        lineage=GraphService(ground.database),
+        reproduction=ReproductionService(ground.database, submission, ground.folders),
         listener=ground.listener,
         executor=ground.executor,
         mlflow=ground.mlflow,
@@ -173,7 +188,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         preparation=PreparationService(database, ground.dataset_files, layout.cache / "models"),
         lifecycle=LifecycleService(database, folders, ground.executor.name, settings.lease_seconds),
         endings=endings,
-        registration=RegistrationService(database, folders, mlflow, tracking),
+        registration=RegistrationService(database, folders, mlflow, tracking, load_lineage_signer(layout)),
         tracking=tracking,
         executor=ground.executor,
         watcher=watcher,
@@ -185,6 +200,13 @@ def build_worker(settings: Settings) -> WorkerParts:
         uploads_folder(layout.objects),
     )
     return WorkerParts(ground, activities, ingest, AdmissionService(database))
+
+
+def load_lineage_signer(layout: HomeLayout) -> Signer:
+    """Return the key that signs lineage, made at the first start; publish its public half."""
+    signer = load_signer(layout.lineage_key, LINEAGE_ORIGIN)
+    write_atomically(layout.lineage_public_key, f"{signer.verifier}\n".encode())
+    return signer
 
 
 def build_sealer(ground: Ground) -> Sealer:

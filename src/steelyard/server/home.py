@@ -98,6 +98,16 @@ class HomeLayout:
         return self.secrets / "secrets.keys"
 
     @property
+    def lineage_key(self) -> Path:
+        """Private key that signs the lineage of models; the worker makes it."""
+        return self.secrets / "lineage.key"
+
+    @property
+    def lineage_public_key(self) -> Path:
+        """Its public half."""
+        return self.root / "lineage.pub"
+
+    @property
     def certificates(self) -> Path:
         """Certificates for TLS, where the settings name no other folder."""
         return self.root / "certs"

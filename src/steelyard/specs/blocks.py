@@ -165,6 +165,10 @@ class ScriptBlock(Spec):
     filename: Annotated[str, Field(pattern=r"^[A-Za-z0-9_-]+\.py$")]
     source: Annotated[str, Field(min_length=1, max_length=512 * 1024)]
     """The script's text; it is part of the job's lineage. The CLI fills it in from `path`."""
+    commit: Annotated[str, Field(pattern=r"^[0-9a-f]{40,64}$")] | None = None
+    """The git commit that the script's folder was at. The CLI fills it in."""
+    diff_digest: Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")] | None = None
+    """Digest of `git diff HEAD` there, where something was changed since the commit."""
     args: list[str] = []
     """Arguments. Never a secret: they can be read in the process list."""
 

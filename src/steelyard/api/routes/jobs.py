@@ -10,6 +10,7 @@ from steelyard.api.bodies import read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.api.examples import FINE_TUNE_EXAMPLE
 from steelyard.jobs.repository import JobFilter
+from steelyard.jobs.submission import Submission
 from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from steelyard.specs.job import JOB_SPEC
@@ -53,8 +54,7 @@ async def submit(
 ) -> Response:
     """Accept a job. Any number of requests with one key make one job and get one answer."""
     submission = await services.submission.submit(actor, project, await read_body(request), key)
-    headers = {"Idempotent-Replayed": "true"} if submission.replayed else {}
-    return json_response(submission.response, 202, headers)
+    return submission_response(submission)
 
 
 @router.post("/plan", openapi_extra=_SPEC_BODY)
@@ -121,6 +121,12 @@ def parse_tags(tags: list[str]) -> tuple[tuple[str, str], ...]:
             raise InvalidRequest(f"tag filter {tag!r} has no '='; write key=value", param="tag")
         pairs.append((key, value))
     return tuple(pairs)
+
+
+def submission_response(submission: Submission) -> Response:
+    """Answer a submission, the first time or again."""
+    headers = {"Idempotent-Replayed": "true"} if submission.replayed else {}
+    return json_response(submission.response, 202, headers)
 
 
 def json_response(text: str, status: int, headers: dict[str, str] | None = None) -> Response:

@@ -8,11 +8,11 @@ from steelyard.governance.audit.notes import InvalidNote, Signer, Verifier
 from steelyard.kit.errors import InvalidRequest, PermissionDenied, Unavailable
 from steelyard.runtime.files import sync_directory
 
-_ORIGIN = "steelyard.internal/audit"
+AUDIT_ORIGIN = "steelyard.internal/audit"
 
 
-def load_signer(path: Path) -> Signer:
-    """Return the key in `path`; make it, and with it a new log, where there is none.
+def load_signer(path: Path, origin: str = AUDIT_ORIGIN) -> Signer:
+    """Return the key in `path`; make it, under a name that begins with `origin`, where there is none.
 
     Of two processes that make it at once, one wins and both use that one's key.
 
@@ -20,7 +20,7 @@ def load_signer(path: Path) -> Signer:
         PermissionDenied: others than its owner may read the file, or we may not.
         Unavailable: the file holds no key.
     """
-    _make_key(path)
+    _make_key(path, origin)
     try:
         if path.stat().st_mode & 0o077:
             raise PermissionDenied(f"{path} can be read by others; `chmod 600` it, and ask who has the key")
@@ -45,11 +45,11 @@ def load_verifier(path: Path) -> Verifier:
         ) from error
 
 
-def _make_key(path: Path) -> None:
+def _make_key(path: Path, origin: str) -> None:
     if path.exists():
         return
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    signer = Signer(f"{_ORIGIN}/{secrets.token_hex(8)}", secrets.token_bytes(32))
+    signer = Signer(f"{origin}/{secrets.token_hex(8)}", secrets.token_bytes(32))
     scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
     descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
     try:

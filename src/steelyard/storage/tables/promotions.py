@@ -82,6 +82,8 @@ class PromotionRow(Base):
     model_digest: Mapped[str | None]
     evidence: Mapped[Json]
     judgement: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    bound: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
+    """All that approvals are bound to; `binding` is its digest."""
     binding: Mapped[str | None]
     policy: Mapped[dict[str, Any] | None] = mapped_column(JSONB)
     required_approvals: Mapped[int]

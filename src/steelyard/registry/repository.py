@@ -1,0 +1,63 @@
+"""All SQL about registered models, scoped to a checked project."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance.access import ProjectId
+from steelyard.kit.errors import NotFound
+from steelyard.storage.tables import (
+    AttemptRow,
+    CheckpointRow,
+    JobRow,
+    LineageStatementRow,
+    ModelVersionRow,
+)
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """All that is stored of one version."""
+
+    version: ModelVersionRow
+    job: JobRow
+    statement: LineageStatementRow | None
+
+
+async def get_record(session: AsyncSession, project: ProjectId, name: str, version: int) -> ModelRecord:
+    """Return a version with its job and statement.
+
+    Raises:
+        NotFound: no such version in the project.
+    """
+    row = await session.get(ModelVersionRow, (project, name, version))
+    if row is None:
+        raise NotFound(
+            f"no model {name}@{version} in project {project!r}; 'steelyard models list' shows them"
+        )
+    job = await session.get_one(JobRow, row.job_id)
+    statement = await session.get(LineageStatementRow, (project, name, version))
+    return ModelRecord(row, job, statement)
+
+
+async def attempts_of_run(session: AsyncSession, job: JobRow) -> Sequence[str]:
+    """Return the ids of the attempts that made a job's present run, oldest first."""
+    rows = await session.execute(
+        select(AttemptRow.id, AttemptRow.launch_key)
+        .where(AttemptRow.job_id == job.id)
+        .order_by(AttemptRow.number)
+    )
+    return [row.id for row in rows if row.launch_key.startswith(f"{job.run_number}:")]
+
+
+async def newest_checkpoint(session: AsyncSession, job_id: str) -> tuple[str, str] | None:
+    """Return path and manifest digest of a job's newest checkpoint."""
+    row = await session.scalar(
+        select(CheckpointRow)
+        .where(CheckpointRow.job_id == job_id)
+        .order_by(CheckpointRow.epoch.desc(), CheckpointRow.step.desc())
+        .limit(1)
+    )
+    return None if row is None else (row.path, row.manifest_digest)

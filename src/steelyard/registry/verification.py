@@ -1,0 +1,207 @@
+"""Verification: every digest of a model's lineage computed anew and set beside what was sealed."""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from steelyard.datasets import catalogue
+from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.governance import access
+from steelyard.governance.audit.notes import Verifier
+from steelyard.governance.identity import Actor
+from steelyard.kit.canonical import digest_bytes, digest_file, digest_json
+from steelyard.kit.errors import InvalidSpec, SteelyardError
+from steelyard.registry import repository
+from steelyard.registry.envelopes import InvalidEnvelope, open_envelope
+from steelyard.registry.repository import ModelRecord
+from steelyard.registry.sealing import statement_file
+from steelyard.registry.software import code_digest, environment_digest
+from steelyard.registry.statements import subject_digests
+from steelyard.runtime.files import list_files
+from steelyard.runtime.manifests import read_manifest, verify_manifest
+from steelyard.specs.access import Permission
+from steelyard.specs.datasets import VersionVerification
+from steelyard.specs.lineage import LineageCheck, ModelVerification
+from steelyard.specs.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from steelyard.storage.database import Database
+
+_FAULTS = ("differs", "missing")
+ExamineDataset = Callable[[DatasetVersion], Awaitable[VersionVerification]]
+
+
+class VerificationService:
+    """Checks registered models. Reads every byte of them: about a second per gigabyte, two at a time.
+
+    Args:
+        examine: reads a dataset version again.
+        load_key: returns the public key of the statements; may raise a `SteelyardError`.
+    """
+
+    def __init__(self, database: Database, examine: ExamineDataset, load_key: Callable[[], Verifier]) -> None:
+        self._database = database
+        self._examine = examine
+        self._load_key = load_key
+        self._turns = asyncio.Semaphore(2)
+
+    async def verify(self, actor: Actor, project: str, name: str, version: int) -> ModelVerification:
+        """Compute everything anew.
+
+        Raises:
+            NotFound: no such version in the project.
+        """
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.MODEL_READ)
+            record = await repository.get_record(session, checked, name, version)
+            dataset = await _dataset_of(session, checked, record)
+        async with self._turns:
+            checks = await asyncio.to_thread(self._check_model, record)
+        checks += await self._check_dataset(record, dataset)
+        checks += _check_software(record)
+        verified = not any(check.status in _FAULTS for check in checks)
+        return ModelVerification(name=name, version=version, verified=verified, checks=checks)
+
+    def _check_model(self, record: ModelRecord) -> list[LineageCheck]:
+        checks = [_check_files(record)]
+        checks += self._check_statement(record)
+        checks.append(_compare("config", record.version.lineage.get("config"), digest_json(record.job.spec)))
+        script: dict[str, Any] | None = record.job.spec.get("script")
+        if script is not None:
+            found = digest_bytes(str(script["source"]).encode())
+            checks.append(_compare("script", record.version.lineage.get("script"), found))
+        return [*checks, *_check_base_model(record)]
+
+    def _check_statement(self, record: ModelRecord) -> Iterator[LineageCheck]:
+        row = record.statement
+        if row is None:
+            yield LineageCheck(
+                subject="statement", status="missing", message="the version has no signed statement"
+            )
+            return
+        try:
+            statement = open_envelope(row.envelope, self._load_key())
+        except (InvalidEnvelope, SteelyardError) as error:
+            yield LineageCheck(subject="statement", status="differs", message=str(error))
+            return
+        yield _compare("statement", row.digest, digest_bytes(row.envelope.encode()))
+        yield _check_published(Path(record.version.path), row.digest)
+        name = f"{record.version.name}@{record.version.version}"
+        sealed = subject_digests(statement).get(name)
+        yield _compare(
+            "manifest", sealed, record.version.manifest_digest, "the database's digest of the files"
+        )
+        yield from _check_sealed_lineage(statement, record)
+
+    async def _check_dataset(self, record: ModelRecord, dataset: DatasetVersion | None) -> list[LineageCheck]:
+        sealed = record.version.lineage.get("dataset")
+        if sealed is None:
+            return []
+        if dataset is None:
+            return [
+                LineageCheck(
+                    subject="dataset", status="missing", sealed=sealed, message="the version is gone"
+                )
+            ]
+        if dataset.digest != sealed:
+            return [_compare("dataset", sealed, dataset.digest)]
+        verdict = await self._examine(dataset)
+        if verdict.faults:
+            return [
+                LineageCheck(subject="dataset", status="differs", sealed=sealed, message=verdict.faults[0])
+            ]
+        return [_compare("dataset", sealed, dataset.digest)]
+
+
+def _check_files(record: ModelRecord) -> LineageCheck:
+    folder, sealed = Path(record.version.path), record.version.manifest_digest
+    damage = verify_manifest(folder)
+    if damage is not None:
+        status = "missing" if damage.kind in ("missing", "no_manifest") else "differs"
+        return LineageCheck(
+            subject=f"files/{damage.file}", status=status, sealed=sealed, message=damage.message
+        )
+    return _compare("files", sealed, read_manifest(folder).digest())
+
+
+def _check_published(folder: Path, sealed: str) -> LineageCheck:
+    path = statement_file(folder)
+    if not path.is_file():
+        return LineageCheck(
+            subject="statement_file", status="missing", sealed=sealed, message=f"{path.name} is gone"
+        )
+    return _compare("statement_file", sealed, digest_file(path))
+
+
+def _check_sealed_lineage(statement: dict[str, Any], record: ModelRecord) -> Iterator[LineageCheck]:
+    """The database's lineage against the signed one: whoever changed a row hasn't got the key."""
+    definition = statement["predicate"]["buildDefinition"]
+    lineage = record.version.lineage
+    sealed = {
+        dependency["name"]: f"sha256:{dependency['digest']['sha256']}"
+        for dependency in definition["resolvedDependencies"]
+    }
+    for name, digest in sealed.items():
+        key = "code_digest" if name == "code" else "base_model" if name == "parent_model" else name
+        yield _compare(f"sealed_{name}", digest, lineage.get(key), "the database's lineage")
+    yield _compare(
+        "sealed_config", definition["internalParameters"]["config"], lineage.get("config"),
+        "the database's lineage",
+    )  # fmt: skip
+
+
+def _check_base_model(record: ModelRecord) -> Iterator[LineageCheck]:
+    sealed, path = record.version.lineage.get("base_model"), record.job.prepared.get("model_path")
+    if sealed is None or path is None:
+        return
+    folder = Path(path)
+    if not folder.is_dir():
+        yield LineageCheck(
+            subject="base_model", status="missing", sealed=sealed, message=f"{folder} was cleared away"
+        )
+        return
+    yield _compare("base_model", sealed, digest_folder(folder))
+
+
+def digest_folder(folder: Path) -> str:
+    """Return the digest of a folder's files, read now, by the formula of manifests."""
+    files = {
+        name: ManifestFile(size=(folder / name).stat().st_size, digest=digest_file(folder / name))
+        for name in list_files(folder)
+        if name != MANIFEST_NAME
+    }
+    return Manifest(
+        kind="model", job_id="", attempt_id="", epoch=0, step=0, files=files, created_at=""
+    ).digest()
+
+
+def _check_software(record: ModelRecord) -> list[LineageCheck]:
+    lineage = record.version.lineage
+    present = {"code": ("code_digest", code_digest()), "environment": ("environment", environment_digest())}
+    return [
+        LineageCheck(
+            subject=subject,
+            status="ok" if lineage[key] == now else "changed_since",
+            sealed=lineage[key],
+            found=now,
+            message="" if lineage[key] == now else "other software is installed now than trained it",
+        )
+        for subject, (key, now) in present.items()
+        if key in lineage
+    ]
+
+
+def _compare(subject: str, sealed: str | None, found: str | None, what: str = "") -> LineageCheck:
+    if sealed == found:
+        return LineageCheck(subject=subject, status="ok", sealed=sealed, found=found)
+    message = f"{what or subject.replace('_', ' ')} isn't what was sealed"
+    return LineageCheck(subject=subject, status="differs", sealed=sealed, found=found, message=message)
+
+
+async def _dataset_of(session: Any, project: access.ProjectId, record: ModelRecord) -> DatasetVersion | None:
+    ref = record.version.lineage.get("dataset_ref")
+    if ref is None:
+        return None
+    try:
+        return await catalogue.resolve(session, project, ref)
+    except InvalidSpec:
+        return None
