@@ -21,7 +21,7 @@ class InvalidEnvelope(ValueError):
 def sign_statement(statement: dict[str, Any], signer: Signer) -> str:
     """Return the envelope of a statement, as JSON text. Equal statements give equal text."""
     payload = canonical_json(statement)
-    signature = Ed25519PrivateKey.from_private_bytes(signer.seed).sign(_encoding(payload))
+    signature = Ed25519PrivateKey.from_private_bytes(signer.seed).sign(encode_for_signing(payload))
     envelope = {
         "payloadType": PAYLOAD_TYPE,
         "payload": base64.b64encode(payload).decode(),
@@ -52,13 +52,13 @@ def open_envelope(text: str, verifier: Verifier) -> dict[str, Any]:
 
 def _holds(verifier: Verifier, payload: bytes, signature: bytes) -> bool:
     try:
-        Ed25519PublicKey.from_public_bytes(verifier.public_key).verify(signature, _encoding(payload))
+        Ed25519PublicKey.from_public_bytes(verifier.public_key).verify(signature, encode_for_signing(payload))
     except InvalidSignature:
         return False
     return True
 
 
-def _encoding(payload: bytes) -> bytes:
+def encode_for_signing(payload: bytes) -> bytes:
     """Pre-authentication encoding, PAE: what is signed, so that no type is taken for another."""
     kind = PAYLOAD_TYPE.encode()
     return b" ".join((b"DSSEv1", str(len(kind)).encode(), kind, str(len(payload)).encode(), payload))

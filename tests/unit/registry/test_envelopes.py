@@ -2,18 +2,19 @@
 
 import base64
 import json
+from typing import Any
 
 import pytest
 
 from steelyard.governance.audit.notes import Signer
-from steelyard.registry.envelopes import InvalidEnvelope, _encoding, open_envelope, sign_statement
+from steelyard.registry.envelopes import InvalidEnvelope, encode_for_signing, open_envelope, sign_statement
 
 SIGNER = Signer("test/lineage", b"s" * 32)
-STATEMENT = {"_type": "https://in-toto.io/Statement/v1", "subject": []}
+STATEMENT: dict[str, Any] = {"_type": "https://in-toto.io/Statement/v1", "subject": []}
 
 
 def test_the_encoding_is_the_protocols() -> None:
-    assert _encoding(b"hi") == b"DSSEv1 28 application/vnd.in-toto+json 2 hi"
+    assert encode_for_signing(b"hi") == b"DSSEv1 28 application/vnd.in-toto+json 2 hi"
 
 
 def test_signing_twice_gives_the_same_text_and_opens() -> None:
