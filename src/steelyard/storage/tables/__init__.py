@@ -3,6 +3,7 @@
 from steelyard.storage.tables.audit import AuditLeafRow, AuditRow, AuditSealRow
 from steelyard.storage.tables.base import Base
 from steelyard.storage.tables.datasets import DatasetRow, DatasetVersionRow, IngestRow, UploadRow
+from steelyard.storage.tables.evaluations import EvaluationRow, SuiteRow
 from steelyard.storage.tables.jobs import (
     AttemptRow,
     CheckpointRow,
@@ -58,6 +59,7 @@ __all__ = [
     "DatasetRow",
     "DatasetVersionRow",
     "DeliveryRow",
+    "EvaluationRow",
     "EventRow",
     "FreezeRow",
     "GateRow",
@@ -80,6 +82,7 @@ __all__ = [
     "ProjectRow",
     "PromotionRow",
     "SecretRow",
+    "SuiteRow",
     "TransitionRow",
     "UploadRow",
     "WebhookRow",
