@@ -21,6 +21,8 @@ from steelyard.governance.audit.keys import load_verifier
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.identity import Actor, AttemptTokens, Authenticator, SessionTokens
+from steelyard.governance.ledger.budgets import BudgetService
+from steelyard.governance.ledger.costs import CostService
 from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
@@ -98,6 +100,8 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 uploads=uploads,
                 audit=AuditQueryService(database),
                 refusals=RefusalRecorder(database),
+                budgets=BudgetService(database),
+                costs=CostService(database),
                 secrets=secrets,
                 verification=VerificationService(
                     database, examinations.verify, lambda: load_verifier(folder / "lineage.pub")

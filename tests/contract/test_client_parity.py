@@ -6,10 +6,12 @@ from typing import Any, get_type_hints
 import pytest
 
 import steelyard
+from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
 from steelyard.client.async_secrets import AsyncSecrets
+from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
@@ -21,6 +23,8 @@ PAIRS = [
     (Datasets, AsyncDatasets),
     (Lineage, AsyncLineage),
     (Secrets, AsyncSecrets),
+    (Budgets, AsyncBudgets),
+    (Costs, AsyncCosts),
 ]
 _ENTER_AND_LEAVE = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 METHODS = [

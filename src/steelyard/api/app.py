@@ -12,7 +12,9 @@ from steelyard.api.refusals import RefusalMiddleware
 from steelyard.api.routes import (
     attempts,
     audit,
+    budgets,
     commands,
+    costs,
     datasets,
     health,
     jobs,
@@ -41,6 +43,8 @@ _ROUTERS = (
     models,
     lineage,
     audit,
+    budgets,
+    costs,
     secrets,
     sessions,
     mlflow,

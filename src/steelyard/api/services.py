@@ -12,6 +12,8 @@ from steelyard.datasets.uploads import UploadService
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.identity import Authenticator, SessionTokens
+from steelyard.governance.ledger.budgets import BudgetService
+from steelyard.governance.ledger.costs import CostService
 from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.queries import QueryService
@@ -43,6 +45,8 @@ class Services:
     uploads: UploadService
     audit: AuditQueryService
     secrets: SecretService
+    budgets: BudgetService
+    costs: CostService
     verification: VerificationService
     lineage: GraphService
     reproduction: ReproductionService

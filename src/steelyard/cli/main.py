@@ -8,6 +8,7 @@ from typer import TyperException
 
 from steelyard.cli import (
     audit,
+    budgets,
     certs,
     control,
     data,
@@ -39,6 +40,7 @@ for _module in (
     data,
     secrets,
     audit,
+    budgets,
     keys,
     lineage,
     certs,

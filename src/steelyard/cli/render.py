@@ -6,6 +6,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.cli.budgets import budget_summary, short
 from steelyard.cli.formats import (
     format_age,
     format_bytes,
@@ -16,6 +17,7 @@ from steelyard.cli.formats import (
     format_time,
 )
 from steelyard.cli.output import printable
+from steelyard.specs.budgets import JobCost, PlanCost, plain
 from steelyard.specs.states import JobState
 from steelyard.specs.views import (
     AttemptView,
@@ -153,10 +155,22 @@ def explanation(view: ExplainView) -> RenderableType:
     ]
     if view.queue_position is not None:
         parts.append(Text(f"Place in the queue: {view.queue_position}"))
+    if view.cost is not None and (words := cost_words(view.cost)):
+        parts.append(Text(f"Cost so far: {words}"))
     for title, sentences in (("What would free it", view.waiting_for), ("Attempts", view.attempts)):
         if sentences:
             parts += ["", Text(title, style="bold"), *(Text(f"- {printable(text)}") for text in sentences)]
     return Group(*parts)
+
+
+def cost_words(cost: JobCost) -> str:
+    """Write what a job cost, and what is held for it; nothing where it is free."""
+    if cost.gpu_hours == 0 and cost.reserved_gpu_hours == 0:
+        return ""
+    spent = f"{short(cost.gpu_hours)} GPU-hours, {short(cost.money)} of money"
+    if cost.reserved_gpu_hours == 0 and cost.reserved_money == 0:
+        return spent
+    return f"{spent}; reserved: {short(cost.reserved_gpu_hours)} GPU-hours, {short(cost.reserved_money)}"
 
 
 def plan_summary(plan: PlanView) -> RenderableType:
@@ -166,9 +180,18 @@ def plan_summary(plan: PlanView) -> RenderableType:
     parts: list[RenderableType] = [
         Text("The spec is valid." if plan.valid else "The spec is not valid."),
         Text(fits, style="" if plan.fits else "bold red"),
-        Text(f"It can use up to {plan.max_gpu_hours:g} GPU-hours."),
+        *(_plan_cost(plan.cost) if plan.cost else []),
     ]
     return Group(*parts, *(Text(f"- {printable(message)}") for message in plan.messages))
+
+
+def _plan_cost(cost: PlanCost) -> list[RenderableType]:
+    if cost.gpu_hours == 0 and cost.money == 0:
+        return [Text("It uses no GPU, so it costs nothing.")]
+    price = f", at {plain(cost.price_per_gpu_hour)} a GPU-hour ({cost.flavor})" if cost.flavor else ""
+    most = f"It reserves {short(cost.gpu_hours)} GPU-hours and {short(cost.money)} of money{price}."
+    verdict = Text("The budget refuses it.", style="bold red") if cost.refusal else Text("The budget has it.")
+    return [Text(most), *([budget_summary(cost.budget), verdict] if cost.budget.budget else [])]
 
 
 def _job_cells(job: JobSummary, wide: bool) -> list[Text]:
@@ -188,6 +211,7 @@ def _facts(job: JobView) -> Table:
         ("ran", format_span(job.started_at, job.ended_at)),
         ("progress", progress_words(job.progress, running=job.state is JobState.RUNNING)),
         ("tags", ", ".join(f"{key}={value}" for key, value in job.tags.items())),
+        ("cost", "" if job.cost is None else cost_words(job.cost)),
         ("model", "" if job.model is None else f"{job.model.name} version {job.model.version}"),
         ("mlflow", (job.model.mlflow_url if job.model else None) or ""),
     ]

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from steelyard.client import job_calls
 from steelyard.client.async_audit import AsyncAudit
+from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
@@ -64,6 +65,8 @@ class AsyncClient:
         self.audit = AsyncAudit(self._transport)
         self.lineage = AsyncLineage(self._transport, self.project)
         self.secrets = AsyncSecrets(self._transport, self.project)
+        self.budgets = AsyncBudgets(self._transport, self.project)
+        self.costs = AsyncCosts(self._transport, self.project)
 
     @property
     def api_url(self) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from steelyard.client import job_calls
 from steelyard.client.audit import Audit
+from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.jobs import Jobs
@@ -62,6 +63,8 @@ class Client:
         self.audit = Audit(self._transport)
         self.lineage = Lineage(self._transport, self.project)
         self.secrets = Secrets(self._transport, self.project)
+        self.budgets = Budgets(self._transport, self.project)
+        self.costs = Costs(self._transport, self.project)
 
     @property
     def api_url(self) -> str:

@@ -1,18 +1,22 @@
 """What jobs reserve and give back in the ledger: part of the caller's transaction, and the last of it."""
 
 from datetime import datetime, timedelta
+from decimal import Decimal
 
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.governance.access import ProjectId
 from steelyard.governance.ledger import accounting, repository
-from steelyard.governance.ledger.amounts import SECONDS_PER_HOUR, Amount
+from steelyard.governance.ledger.amounts import Amount
+from steelyard.governance.ledger.budgets import view_budget
 from steelyard.governance.ledger.costs import spent_by_job
 from steelyard.governance.ledger.demand import Demand, demand_of
 from steelyard.governance.ledger.meters import Share
 from steelyard.governance.ledger.prices import ceiling
-from steelyard.specs.budgets import JobCost
-from steelyard.specs.job import JOB_SPEC
+from steelyard.kit.clock import Clock
+from steelyard.specs.budgets import JobCost, PlanCost
+from steelyard.specs.job import JOB_SPEC, JobSpec
 from steelyard.storage.tables import AllocationRow, JobRow, NodeRow
 
 
@@ -62,13 +66,33 @@ async def refusal_to_run(session: AsyncSession, job: JobRow, now: datetime) -> s
     return await accounting.exhausted_by(session, job.project_id, demand, price, now)
 
 
+async def plan_cost(session: AsyncSession, project: ProjectId, spec: JobSpec, clock: Clock) -> PlanCost:
+    """Return what a submission would reserve, at which price, and what that does to the budget."""
+    demand, price = demand_of(spec), await ceiling(session, spec.model_dump(mode="json"))
+    amount = demand.amount(price.per_gpu_hour)
+    standing = await repository.standing_of(session, project, clock())
+    refusal = standing.refusal(demand, price.per_gpu_hour)
+    return PlanCost(
+        gpu_hours=round(amount.of("gpu_hours"), 9),
+        money=amount.money,
+        price_per_gpu_hour=price.per_gpu_hour,
+        flavor=price.flavor,
+        refusal=refusal.message if refusal else None,
+        budget=await view_budget(session, project, clock),
+    )
+
+
 async def cost_of_job(session: AsyncSession, job: JobRow) -> JobCost:
     """Return what a job has cost so far, and what is held for it."""
+    if demand_of_job(job).gpus == 0:
+        return JobCost(
+            gpu_hours=Decimal(0), money=Decimal(0), reserved_gpu_hours=Decimal(0), reserved_money=Decimal(0)
+        )
     spent = await spent_by_job(session, job.id)
     held = (await repository.find_reservation(session, job.id)).remaining
     return JobCost(
-        gpu_hours=spent.gpu_seconds / SECONDS_PER_HOUR,
+        gpu_hours=round(spent.of("gpu_hours"), 9),
         money=spent.money,
-        reserved_gpu_hours=held.gpu_seconds / SECONDS_PER_HOUR,
+        reserved_gpu_hours=round(held.of("gpu_hours"), 9),
         reserved_money=held.money,
     )

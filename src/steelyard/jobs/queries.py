@@ -6,6 +6,7 @@ from pathlib import Path
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
 from steelyard.jobs import repository
+from steelyard.jobs.costs import cost_of_job
 from steelyard.jobs.explanation import explain
 from steelyard.jobs.repository import JobFilter
 from steelyard.jobs.views import checkpoint_view, event_view, summary_of, view_of
@@ -41,7 +42,8 @@ class QueryService:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             attempts = await repository.attempts_of(session, job.id)
-            return view_of(job, attempts, await repository.model_version_of(session, job))
+            view = view_of(job, attempts, await repository.model_version_of(session, job))
+            return view.model_copy(update={"cost": await cost_of_job(session, job)})
 
     async def search(
         self, actor: Actor, project: str, filter_: JobFilter, limit: int, after: str | None
@@ -87,7 +89,8 @@ class QueryService:
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
-            return await explain(session, job)
+            view = await explain(session, job)
+            return view.model_copy(update={"cost": await cost_of_job(session, job)})
 
     async def log_folder(
         self, actor: Actor, project: str, job_id: str, number: int | None

@@ -23,13 +23,17 @@ from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.audit.sealing import Sealer
 from steelyard.governance.identity import AttemptTokens, Authenticator, SessionTokens
+from steelyard.governance.ledger.budgets import BudgetService
+from steelyard.governance.ledger.costs import CostService
 from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs.admission import AdmissionService
+from steelyard.jobs.budgets import BudgetKeeper
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
 from steelyard.jobs.launching import LaunchService
 from steelyard.jobs.lifecycle import Folders, LifecycleService
+from steelyard.jobs.metering import MeteringService
 from steelyard.jobs.planning import PlanningService
 from steelyard.jobs.preparation import PreparationService
 from steelyard.jobs.queries import QueryService
@@ -138,6 +142,8 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         uploads=ground.uploads,
         audit=AuditQueryService(ground.database),
         secrets=ground.secrets,
+        budgets=BudgetService(ground.database),
+        costs=CostService(ground.database),
         refusals=RefusalRecorder(ground.database),
         verification=VerificationService(
             ground.database,
@@ -161,6 +167,7 @@ class WorkerParts:
     activities: JobActivities
     ingest: IngestActivities
     admission: AdmissionService
+    budgets: BudgetKeeper
 
 
 def build_worker(settings: Settings) -> WorkerParts:
@@ -199,7 +206,8 @@ def build_worker(settings: Settings) -> WorkerParts:
         layout.root / "work" / "datasets",
         uploads_folder(layout.objects),
     )
-    return WorkerParts(ground, activities, ingest, AdmissionService(database))
+    keeper = BudgetKeeper(database, MeteringService(database, settings.lease_seconds))
+    return WorkerParts(ground, activities, ingest, AdmissionService(database), keeper)
 
 
 def load_lineage_signer(layout: HomeLayout) -> Signer:

@@ -17,6 +17,7 @@ from steelyard.compute.local.node import detect_node
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL
 from steelyard.kit.errors import SteelyardError
+from steelyard.server.budgets import keep_budgets
 from steelyard.server.certificates import Certificates
 from steelyard.server.compose import Ground, WorkerParts, build_sealer, build_worker
 from steelyard.server.dispatcher import TASK_QUEUE, Dispatcher
@@ -56,6 +57,7 @@ async def _run(settings: Settings) -> None:
         asyncio.create_task(_report_node(settings, parts.admission), name="node agent"),
         asyncio.create_task(_schedule(parts.admission, listener), name="scheduler"),
         asyncio.create_task(_seal(parts.ground), name="audit sealer"),
+        asyncio.create_task(keep_budgets(parts.budgets), name="budgets"),
         asyncio.create_task(_work(settings, parts), name="temporal worker"),
     ]
     stopping = asyncio.create_task(stop.wait())

@@ -6,6 +6,7 @@ from typing import Any, Generic, Literal, TypeVar
 from pydantic import BaseModel, ConfigDict
 
 from steelyard.specs.base import Message
+from steelyard.specs.budgets import JobCost, PlanCost
 from steelyard.specs.states import JobState
 
 
@@ -116,6 +117,8 @@ class JobView(JobSummary):
     created_by: str
     started_at: datetime | None
     ended_at: datetime | None
+    cost: JobCost | None = None
+    """So far. Not there in the answer to a submission or a command."""
 
 
 class EventView(Message):
@@ -142,6 +145,8 @@ class PlanView(Message):
     max_gpu_hours: float
     """Upper bound: gpus x max runtime."""
     messages: list[str]
+    cost: PlanCost | None = None
+    """What it would reserve, and what that does to the budget."""
 
 
 class ExplainView(Message):
@@ -156,6 +161,8 @@ class ExplainView(Message):
     """What would free it, one sentence each."""
     attempts: list[str]
     """What each restart was for and what it cost, one sentence each."""
+    cost: JobCost | None = None
+    """So far."""
 
 
 Item = TypeVar("Item")

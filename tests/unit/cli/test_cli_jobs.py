@@ -129,6 +129,7 @@ class TestMore:
             "queue_position": 4,
             "waiting_for": ["job_0 ends"],
             "attempts": ["1: preempted, 3 steps lost"],
+            "cost": None,
         }
         api.on("GET", f"{GET}/explain", ok(view))
 

@@ -10,14 +10,16 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
+from steelyard.governance.ledger import repository
 from steelyard.governance.ledger.amounts import Amount
 from steelyard.governance.ledger.forecast import METHOD, forecast
 from steelyard.governance.ledger.periods import Period, day_of, period_of
 from steelyard.governance.ledger.postings import total
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidRequest
+from steelyard.kit.paging import Page, page_of
 from steelyard.specs.access import Permission
-from steelyard.specs.budgets import CostForecast, CostReport, CostRow
+from steelyard.specs.budgets import CostForecast, CostReport, CostRow, LedgerEntry
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow, LedgerHeadRow, LedgerUsageRow, ProjectRow
 
@@ -66,6 +68,24 @@ class CostService:
             checked = await access.authorize_organization(session, actor, organization, Permission.COST_READ)
             query = select(ProjectRow.id).where(ProjectRow.organization_id == checked)
             return await self._report(session, list(await session.scalars(query)), question)
+
+    async def entries(
+        self, actor: Actor, project: str, job: str | None, limit: int, after: str | None
+    ) -> Page[LedgerEntry]:
+        """Return a page of the ledger's transactions, newest first, of one job or of all.
+
+        Raises:
+            NotFound: no such project, or none of the actor's.
+            InvalidRequest: `after` is not the `next` of a page.
+        """
+        if after is not None and not (after.isascii() and after.isdigit() and len(after) < 19):
+            raise InvalidRequest("'after' is the `next` of a page before", param="after")
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.COST_READ)
+            found = await repository.list_entries(
+                session, checked, job, limit + 1, int(after) if after else None
+            )
+        return page_of([entry for _, entry in found], limit, [str(number) for number, _ in found])
 
     async def _report(self, session: AsyncSession, projects: Sequence[str], question: Question) -> CostReport:
         now = self._clock()

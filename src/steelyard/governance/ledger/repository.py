@@ -3,7 +3,9 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import TypeVar
 
+from pydantic import BaseModel
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -13,7 +15,7 @@ from steelyard.governance.ledger.meters import Meter, Share
 from steelyard.governance.ledger.periods import Period
 from steelyard.governance.ledger.postings import Transaction
 from steelyard.governance.ledger.standing import Crossing, Standing, present_period
-from steelyard.specs.budgets import BudgetSpec
+from steelyard.specs.budgets import BudgetSpec, LedgerEntry, LedgerLine
 from steelyard.storage.tables import (
     AttemptMeterRow,
     BudgetCrossingRow,
@@ -26,6 +28,7 @@ from steelyard.storage.tables import (
     LedgerTransactionRow,
 )
 
+View = TypeVar("View", bound=BaseModel)
 _FIELDS = tuple(BudgetSpec.model_fields)
 
 
@@ -245,6 +248,25 @@ async def note_crossing(session: AsyncSession, project_id: str, period: Period, 
     return await session.scalar(statement) is not None
 
 
+async def list_entries(
+    session: AsyncSession, project_id: str, job_id: str | None, limit: int, before: int | None
+) -> list[tuple[int, LedgerEntry]]:
+    """Return transactions with their lines, newest first, each with its number."""
+    query = select(LedgerTransactionRow).where(LedgerTransactionRow.project_id == project_id)
+    if job_id is not None:
+        query = query.where(LedgerTransactionRow.job_id == job_id)
+    if before is not None:
+        query = query.where(LedgerTransactionRow.number < before)
+    rows = list(await session.scalars(query.order_by(LedgerTransactionRow.number.desc()).limit(limit)))
+    lines: dict[str, list[LedgerLine]] = {row.id: [] for row in rows}
+    postings = select(LedgerPostingRow).where(LedgerPostingRow.transaction_id.in_(lines))
+    for line in await session.scalars(postings.order_by(LedgerPostingRow.line)):
+        lines[line.transaction_id].append(_model(LedgerLine, line))
+    return [
+        (row.number, _model(LedgerEntry, row).model_copy(update={"lines": lines[row.id]})) for row in rows
+    ]
+
+
 async def imbalances(session: AsyncSession) -> Sequence[str]:
     """Compare all sums with the postings that they are sums of; return what differs, in words."""
     rows = await session.scalars(text(_IMBALANCES))
@@ -254,6 +276,12 @@ async def imbalances(session: AsyncSession) -> Sequence[str]:
 def budget_spec(row: BudgetRow) -> BudgetSpec:
     """Return a stored budget as it was given."""
     return BudgetSpec.model_construct(**{name: getattr(row, name) for name in _FIELDS})
+
+
+def _model(model: type[View], row: object) -> View:
+    """Return a row's columns as a model; what isn't a column stays empty."""
+    names = model.model_fields.keys() & vars(type(row)).keys()
+    return model.model_validate({"lines": [], **{name: getattr(row, name) for name in names}})
 
 
 _IMBALANCES = """

@@ -4,7 +4,7 @@ from datetime import date
 from decimal import Decimal
 from typing import Annotated, Any
 
-from sqlalchemy import Boolean, Date, ForeignKey, Index, Numeric, text
+from sqlalchemy import BigInteger, Boolean, Date, ForeignKey, Identity, Index, Numeric, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -51,9 +51,13 @@ class LedgerTransactionRow(Base):
     """One act of the ledger. Its id says what it is for, so that doing it twice is doing it once."""
 
     __tablename__ = "ledger_transactions"
-    __table_args__ = (Index("ledger_by_job", "job_id", "posted_at"),)
+    __table_args__ = (
+        Index("ledger_by_job", "job_id", "number"),
+        Index("ledger_by_project", "project_id", "number"),
+    )
 
     id: Mapped[TextKey]
+    number: Mapped[int] = mapped_column(BigInteger, Identity(always=True))
     project_id: Mapped[ProjectRef]
     kind: Mapped[str]
     job_id: Mapped[str]

@@ -39,6 +39,7 @@ _BUDGETS = """
 _LEDGER = """
     CREATE TABLE ledger_transactions (
         id TEXT NOT NULL,
+        number BIGINT GENERATED ALWAYS AS IDENTITY,
         project_id TEXT NOT NULL,
         kind TEXT NOT NULL CHECK (kind IN ('reserve', 'meter', 'release')),
         job_id TEXT NOT NULL,
@@ -51,7 +52,8 @@ _LEDGER = """
         PRIMARY KEY (id),
         FOREIGN KEY(project_id) REFERENCES projects (id)
     );
-    CREATE INDEX ledger_by_job ON ledger_transactions (job_id, posted_at);
+    CREATE INDEX ledger_by_job ON ledger_transactions (job_id, number);
+    CREATE INDEX ledger_by_project ON ledger_transactions (project_id, number);
     CREATE TABLE ledger_postings (
         transaction_id TEXT NOT NULL,
         line BIGINT NOT NULL,
