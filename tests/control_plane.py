@@ -34,6 +34,7 @@ from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
 from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.submission import SubmissionService
+from steelyard.kit.clock import Clock, utc_now
 from steelyard.registry.graph import GraphService
 from steelyard.registry.queries import ModelQueryService
 from steelyard.registry.verification import VerificationService
@@ -73,12 +74,14 @@ class ControlPlane:
 
 
 @contextlib.asynccontextmanager
-async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[ControlPlane]:
-    """Serve the api of a control plane on a free port."""
+async def serve(
+    database: Database, dsn: str, folder: Path, clock: Clock = utc_now
+) -> AsyncGenerator[ControlPlane]:
+    """Serve the api of a control plane on a free port. `clock` is what jobs and their cost go by."""
     tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
     folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
     uploads = UploadService(database, folder / "uploads")
-    submission, examinations = SubmissionService(database), ExaminationService(folders.objects)
+    submission, examinations = SubmissionService(database, clock), ExaminationService(folders.objects)
     write_keys(folder / "secrets.keys", {"k1": b"k" * 32})
     secrets = SecretService(database, KeyFile(folder / "secrets.keys"))
     with socket.create_server(("127.0.0.1", 0)) as listening:
@@ -90,9 +93,9 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions),
                 session_tokens=sessions,
                 submission=submission,
-                commands=CommandService(database),
+                commands=CommandService(database, clock),
                 queries=QueryService(database),
-                reports=ReportService(database, LEASE_SECONDS),
+                reports=ReportService(database, LEASE_SECONDS, clock),
                 models=ModelQueryService(database),
                 datasets=DatasetService(database, uploads),
                 dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),
@@ -100,8 +103,8 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 uploads=uploads,
                 audit=AuditQueryService(database),
                 refusals=RefusalRecorder(database),
-                budgets=BudgetService(database),
-                costs=CostService(database),
+                budgets=BudgetService(database, clock),
+                costs=CostService(database, clock),
                 secrets=secrets,
                 verification=VerificationService(
                     database, examinations.verify, lambda: load_verifier(folder / "lineage.pub")
@@ -125,10 +128,10 @@ async def serve(database: Database, dsn: str, folder: Path) -> AsyncGenerator[Co
                 url=url,
                 database=database,
                 services=services,
-                lifecycle=LifecycleService(database, folders, "local", LEASE_SECONDS),
-                endings=EndingService(database, folders),
+                lifecycle=LifecycleService(database, folders, "local", LEASE_SECONDS, clock),
+                endings=EndingService(database, folders, clock),
                 launching=LaunchService(database, folders, tokens, secrets, url, None, LEASE_SECONDS),
-                admission=AdmissionService(database),
+                admission=AdmissionService(database, clock=clock),
                 folders=folders,
             )
             server.should_exit = True
