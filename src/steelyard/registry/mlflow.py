@@ -139,6 +139,22 @@ class Mlflow:
         )
         return str((made or {})["model_version"]["version"])
 
+    async def aliases(self, model: str) -> dict[str, str] | None:
+        """Return the aliases of a registered model as alias -> version; None where there is no such model."""
+        found = await self._get("registered-models/get", {"name": model}, missing_ok=True)
+        if found is None:
+            return None
+        pairs = found["registered_model"].get("aliases", [])
+        return {str(pair["alias"]): str(pair["version"]) for pair in pairs}
+
+    async def set_alias(self, model: str, alias: str, version: str | None) -> None:
+        """Let an alias of a registered model point to a version, or to none."""
+        body = {"name": model, "alias": alias}
+        if version is None:
+            await self._send("DELETE", f"{_API}/registered-models/alias", json=body, accepted=(_MISSING,))
+        else:
+            await self._post("registered-models/alias", {**body, "version": version})
+
     async def _get(
         self, path: str, params: dict[str, str], *, missing_ok: bool = False
     ) -> dict[str, Any] | None:

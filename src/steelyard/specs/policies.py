@@ -1,13 +1,14 @@
 """Who must agree before an alias moves, and when it may not move at all."""
 
 from datetime import datetime, time
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from steelyard.specs.access import ProjectRole
 from steelyard.specs.base import Message, Spec
+from steelyard.specs.blocks import Gate
 from steelyard.specs.promotions import Alias
 
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
@@ -110,3 +111,22 @@ class FreezeView(Message):
     """Whether it holds at this moment."""
     until: datetime | None
     """When it ends, where it is active."""
+
+
+class GateRequest(Spec):
+    """A gate before an alias."""
+
+    alias: Alias
+    gate: Gate
+
+
+class GateView(Message):
+    """A gate before an alias."""
+
+    id: str
+    scope: Literal["project", "organization"]
+    """An organization's gate holds for all its projects, and none of them loosens it."""
+    alias: Alias
+    gate: dict[str, Any]
+    created_by: str
+    created_at: datetime

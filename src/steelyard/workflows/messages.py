@@ -1,6 +1,7 @@
 """What goes into workflows and activities, and what comes out. Ids and plain values; never a secret."""
 
 from dataclasses import dataclass
+from datetime import datetime
 
 from steelyard.jobs.recovery import AttemptEnd
 from steelyard.specs.states import JobState
@@ -14,6 +15,7 @@ __all__ = [
     "LaunchRequest",
     "Launched",
     "Move",
+    "PromotionStanding",
     "Registration",
     "Standing",
     "Stop",
@@ -118,3 +120,12 @@ class JobResult:
 
     job_id: str
     state: JobState
+
+
+@dataclass(frozen=True)
+class PromotionStanding:
+    """How a promotion stands, and when to look again if nobody says anything before."""
+
+    state: str
+    over: bool
+    wake_at: datetime | None = None

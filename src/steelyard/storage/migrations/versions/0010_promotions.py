@@ -79,6 +79,7 @@ _PROMOTIONS = """
         model_digest TEXT,
         evidence JSONB NOT NULL,
         judgement JSONB,
+        bound JSONB,
         binding TEXT,
         policy JSONB,
         required_approvals BIGINT NOT NULL,

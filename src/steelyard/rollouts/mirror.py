@@ -1,0 +1,136 @@
+"""MLflow's aliases: a mirror of ours. What somebody writes there directly is put right, and reported."""
+
+from sqlalchemy import select, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.governance import audit
+from steelyard.governance.access import ProjectId
+from steelyard.governance.identity import SYSTEM
+from steelyard.kit.errors import Unavailable
+from steelyard.registry.mlflow import Mlflow
+from steelyard.rollouts import repository
+from steelyard.rollouts.events import announce
+from steelyard.specs.promotions import Alias
+from steelyard.storage.database import Database
+from steelyard.storage.outbox import enqueue
+from steelyard.storage.tables import ModelRow, ModelVersionRow, OutboxRow
+
+MIRROR_TOPIC = "mirror_alias"
+_LOCK = 20_100
+
+
+async def promise_mirror(session: AsyncSession, project: ProjectId, model: str, alias: Alias) -> None:
+    """Promise that MLflow's alias will follow ours."""
+    await enqueue(session, MIRROR_TOPIC, f"{project}/{model}/{alias}", {})
+
+
+class AliasMirror:
+    """Keeps MLflow's aliases as ours are. Any number may be at work: each ends with what is true."""
+
+    def __init__(self, database: Database, mlflow: Mlflow) -> None:
+        self._database = database
+        self._mlflow = mlflow
+
+    async def follow(self, key: str) -> None:
+        """Make one alias in MLflow point to where ours points now.
+
+        After writing it looks again, so that of two writers the one with the older value puts it right.
+
+        Args:
+            key: `project/model/alias`.
+
+        Raises:
+            Unavailable: MLflow doesn't answer, or doesn't have the version yet; try again.
+        """
+        project, model, alias = key.split("/")
+        written: str | None = None
+        while True:
+            wanted = await self._wanted(ProjectId(project), model, Alias(alias))
+            if wanted == written:
+                return
+            await self._mlflow.set_alias(f"{project}.{model}", alias, wanted)
+            written = wanted
+
+    async def reconcile(self) -> int:
+        """Compare all models with MLflow, restore what differs, report it; return how many did.
+
+        One process at a time; another's call returns at once.
+
+        Raises:
+            Unavailable: MLflow doesn't answer.
+        """
+        async with self._database.transaction() as session:
+            if not await session.scalar(text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")):
+                return 0
+            models = [
+                (ProjectId(row.project_id), row.name)
+                for row in await session.scalars(
+                    select(ModelRow).order_by(ModelRow.project_id, ModelRow.name)
+                )
+            ]
+        restored = 0
+        for project, model in models:
+            restored += await self._reconcile_model(project, model)
+        return restored
+
+    async def _reconcile_model(self, project: ProjectId, model: str) -> int:
+        found = await self._mlflow.aliases(f"{project}.{model}")
+        if found is None:
+            return 0
+        restored = 0
+        for alias in Alias:
+            there = found.get(alias.value)
+            if await self._is_under_way(f"{project}/{model}/{alias}"):
+                continue
+            wanted = await self._wanted(project, model, alias)
+            if there == wanted:
+                continue
+            # Ours may have moved, and the mirror followed, since MLflow was asked.
+            there = (await self._mlflow.aliases(f"{project}.{model}") or {}).get(alias.value)
+            if there != await self._wanted(project, model, alias):
+                await self._restore(project, model, alias, there, wanted)
+                restored += 1
+        return restored
+
+    async def _is_under_way(self, key: str) -> bool:
+        """Whether the mirror is about to follow anyway, so that a difference is no news."""
+        async with self._database.transaction() as session:
+            return bool(
+                await session.scalar(
+                    select(OutboxRow.id).where(OutboxRow.topic == MIRROR_TOPIC, OutboxRow.key == key).limit(1)
+                )
+            )
+
+    async def _restore(
+        self, project: ProjectId, model: str, alias: Alias, there: str | None, wanted: str | None
+    ) -> None:
+        """Put an alias right. The promise is written with the report, so that neither stands alone."""
+        words = f"MLflow's alias {alias} of {model} was {_name(there)} and is {_name(wanted)} again"
+        async with self._database.transaction() as session:
+            detail = {"alias": alias.value, "found": there, "restored": wanted}
+            await announce(session, project, model, "alias.restored", words, level="warn", data=detail)
+            await audit.record(
+                session,
+                SYSTEM,
+                "alias.restore",
+                "model",
+                f"{model}@{alias}",
+                project_id=project,
+                detail=detail,
+            )
+            await promise_mirror(session, project, model, alias)
+        await self.follow(f"{project}/{model}/{alias}")
+
+    async def _wanted(self, project: ProjectId, model: str, alias: Alias) -> str | None:
+        async with self._database.transaction() as session:
+            row = await repository.find_alias(session, project, model, alias)
+            if row is None:
+                return None
+            version = await session.get_one(ModelVersionRow, (project, model, row.version))
+        if version.mlflow_version is None:
+            raise Unavailable(f"MLflow doesn't have {model}@{row.version} yet; it is tried again")
+        return version.mlflow_version
+
+
+def _name(version: str | None) -> str:
+    return "missing" if version is None else f"at version {version}"
