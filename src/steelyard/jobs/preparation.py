@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +45,7 @@ class PreparationService:
 
     Args:
         models_cache: folder of converted and downloaded base models.
+        refuse_folder: says why a model that is named by its folder may not be read, if so.
         python: the interpreter that has the training libraries.
     """
 
@@ -52,12 +54,14 @@ class PreparationService:
         database: Database,
         files: DatasetFileService,
         models_cache: Path,
+        refuse_folder: Callable[[str], str | None],
         python: str = sys.executable,
         clock: Clock = utc_now,
     ) -> None:
         self._database = database
         self._files = files
         self._models_cache = models_cache
+        self._refuse_folder = refuse_folder
         self._python = python
         self._clock = clock
 
@@ -123,6 +127,9 @@ class PreparationService:
 
     async def _resolve_model(self, name: str, revision: str | None) -> dict[str, Any] | Prepared:
         """Have a process that may import torch make the base model ready; here nothing may."""
+        refusal = self._refuse_folder(name)
+        if refusal is not None:
+            return Prepared(False, Reason.MODEL_NOT_FOUND, refusal)
         arguments = ["-m", "steelyard.trainers.models", "resolve", name, "--cache", str(self._models_cache)]
         if revision is not None:
             arguments += ["--revision", revision]

@@ -1,6 +1,7 @@
 """Composition: every service is built here, once per process, from the settings."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Literal
 
@@ -40,6 +41,7 @@ from steelyard.jobs.queries import QueryService
 from steelyard.jobs.registration import RegistrationService
 from steelyard.jobs.reports import ReportService
 from steelyard.jobs.reproduction import ReproductionService
+from steelyard.jobs.sources import refuse_folder
 from steelyard.jobs.submission import SubmissionService
 from steelyard.jobs.supervision import SupervisionService
 from steelyard.jobs.tracking import TrackingService
@@ -192,7 +194,12 @@ def build_worker(settings: Settings) -> WorkerParts:
     layout = ground.layout
     activities = JobActivities(
         planning=PlanningService(database),
-        preparation=PreparationService(database, ground.dataset_files, layout.cache / "models"),
+        preparation=PreparationService(
+            database,
+            ground.dataset_files,
+            layout.cache / "models",
+            partial(refuse_folder, home=layout.root, roots=settings.model_roots),
+        ),
         lifecycle=LifecycleService(database, folders, ground.executor.name, settings.lease_seconds),
         endings=endings,
         registration=RegistrationService(database, folders, mlflow, tracking, load_lineage_signer(layout)),

@@ -46,6 +46,8 @@ class Settings(BaseSettings):
     """Folder of certificates (see `server.certificates`). Unset: `<home>/certs`."""
     temporal_tls_folder: Path | None = None
     """Folder of the same form for an existing Temporal cluster; `client` in it is shown to the server."""
+    model_roots: tuple[Path, ...] = ()
+    """Folders (JSON list) that base models may be read from. Empty: any but the platform's own."""
     secret_keys_file: Path | None = None
     """Key-encryption keys of the secrets, one `id:base64` a line, oldest first. Unset: the home's."""
     log_level: str = "INFO"
