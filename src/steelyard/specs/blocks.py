@@ -5,6 +5,8 @@ from typing import Annotated, Literal, Self
 from pydantic import Field, model_validator
 
 from steelyard.specs.base import Name, Spec
+from steelyard.specs.evaluations import SuiteRef, suite_name
+from steelyard.specs.secrets import SecretName
 
 PositiveInt = Annotated[int, Field(ge=1)]
 DatasetFormat = Literal["messages", "prompt_completion", "text", "preference", "unpaired_preference"]
@@ -142,21 +144,55 @@ class Gate(Spec):
 
 
 class EvaluationBlock(Spec):
-    """What is measured on the validation split, before and after training."""
+    """What is measured, before and after training."""
 
-    suites: Annotated[list[Literal["heldout", "choices"]], Field(min_length=1)]
-    """`heldout`: loss per token and perplexity. `choices`: each validation prompt with its own
-    completion among three others, by likelihood."""
+    suites: Annotated[list[SuiteRef], Field(min_length=1, max_length=64)]
+    """`heldout`: loss per token and perplexity of the validation split. `choices`: each validation prompt
+    with its own completion among three others, by likelihood. `NAME` or `NAME@sha256:...`: a suite of the
+    project or its organization, pinned at submission. `lm_eval:TASK`: a task of lm-evaluation-harness's
+    library, where a hub can be reached."""
     max_samples: PositiveInt = 200
-    """Validation rows used by each suite, the first by content hash."""
+    """Samples used of each task: of the validation split the first by content hash, else the first."""
+    num_fewshot: Annotated[int, Field(ge=0, le=64)] | None = None
+    """Examples before each question, in suites of tasks. Unset: as each task says."""
+    apply_chat_template: bool = False
+    """Put each question of a task as a user's turn."""
+    batch_size: PositiveInt = 16
+    """Sequences that a task's requests are run with at once. It changes no figure but by rounding."""
+    use_cache: bool = True
+    """Take the result of an equal evaluation that is there already."""
     gates: list[Gate] = []
+
+    @property
+    def suite_names(self) -> list[str]:
+        """The suites without their digests: what metrics are named by."""
+        return [suite_name(ref) for ref in self.suites]
+
+    @model_validator(mode="after")
+    def _suites_are_named_once(self) -> Self:
+        if len(set(self.suite_names)) != len(self.suites):
+            raise ValueError("suites names a suite twice")
+        return self
 
     @model_validator(mode="after")
     def _gates_name_suites(self) -> Self:
         for gate in self.gates:
-            if gate.metric.split("/")[0] not in self.suites:
+            if gate.metric.split("/")[0] not in self.suite_names:
                 raise ValueError(f"gate {gate.metric!r} names a suite that is not in suites")
         return self
+
+
+class EndpointBlock(Spec):
+    """A model behind an OpenAI-compatible api. It gives no likelihoods: only tasks that generate can run."""
+
+    url: Annotated[str, Field(pattern=r"^https?://[^\s@]+$", max_length=1024)]
+    """Its base, such as `https://models.example.org/v1`; `/chat/completions` is added."""
+    model: Annotated[str, Field(min_length=1, max_length=256)]
+    secret: SecretName | None = None
+    """The project's secret that holds the key; it must be among the job's `secrets` too."""
+    timeout_seconds: Annotated[float, Field(gt=0.0, le=3600.0)] = 60.0
+    max_tokens: PositiveInt = 256
+    """Longest answer, where the task names none."""
 
 
 class ScriptBlock(Spec):

@@ -9,6 +9,7 @@ from steelyard.specs.blocks import (
     CheckpointBlock,
     DatasetBlock,
     DistributedBlock,
+    EndpointBlock,
     EvaluationBlock,
     LimitsBlock,
     LoraBlock,
@@ -18,6 +19,7 @@ from steelyard.specs.blocks import (
     ScriptBlock,
     TrainingBlock,
 )
+from steelyard.specs.evaluations import BUILT_IN_SUITES
 from steelyard.specs.rlhf import PolicyBlock, RewardModelBlock, SafetyBlock
 from steelyard.specs.search import SearchBlock
 from steelyard.specs.secrets import SecretName
@@ -81,10 +83,30 @@ class EvalOnlySpec(JobBase):
     """Evaluation of a model, with no training."""
 
     type: Literal["eval_only"]
-    model: ModelBlock
-    dataset: DatasetBlock
+    model: ModelBlock | None = None
+    endpoint: EndpointBlock | None = None
+    """A model behind an api, in place of `model`."""
+    dataset: DatasetBlock | None = None
+    """What the suites `heldout` and `choices` are made from."""
     evaluation: EvaluationBlock
     max_length: Annotated[int, Field(ge=8)] = 512
+
+    @model_validator(mode="after")
+    def _has_one_model(self) -> Self:
+        if (self.model is None) == (self.endpoint is None):
+            raise ValueError("give model or endpoint, one of the two")
+        if self.endpoint is not None and self.endpoint.secret not in (None, *self.secrets):
+            raise ValueError("endpoint.secret must be among secrets, so that the job gets it")
+        return self
+
+    @model_validator(mode="after")
+    def _built_in_suites_have_what_they_need(self) -> Self:
+        own = [name for name in self.evaluation.suite_names if name in BUILT_IN_SUITES]
+        if own and self.dataset is None:
+            raise ValueError(f"suite {own[0]} needs a dataset block")
+        if own and self.endpoint is not None:
+            raise ValueError(f"suite {own[0]} needs likelihoods, which an endpoint doesn't give")
+        return self
 
 
 class HpoSpec(JobBase):

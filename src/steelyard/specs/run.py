@@ -5,6 +5,7 @@ from typing import Literal
 from steelyard.kit.tls import TlsClient
 from steelyard.specs.base import Message
 from steelyard.specs.blocks import DatasetFormat
+from steelyard.specs.evaluations import EvaluationOrders
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
 
 RUN_NAME = "run.json"
@@ -54,6 +55,8 @@ class RunConfig(Message):
     tuned_model_dir: str | None = None
     """Stage evaluate after training: the finished model, to be set beside the base."""
     dataset: DatasetFiles | None
+    evaluation: EvaluationOrders | None = None
+    """Stage evaluate: the cells to measure."""
     resume_from: str | None
     """A checkpoint folder whose manifest was verified when the attempt was made."""
     api_url: str | None

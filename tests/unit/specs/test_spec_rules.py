@@ -193,7 +193,8 @@ def test_an_unknown_field_is_refused_by_its_path(base: dict[str, Any], path: str
         ("tags", {"team": 3}),
         ("tags", {"T EAM": "x"}),
         ("evaluation", {"suites": []}),
-        ("evaluation", {"suites": ["guess"]}),
+        ("evaluation", {"suites": ["No such"]}),
+        ("evaluation", {"suites": ["heldout", "heldout@sha256:" + "0" * 64]}),
         ("model/name_or_path", ""),
     ],
 )
