@@ -1,32 +1,89 @@
-"""Whether an actor may act in a project. Deny by default; a foreign project is not found, not forbidden."""
+"""Whether an actor may act. Deny by default; what is foreign is not found, not forbidden.
+
+Call these inside the transaction that acts, so that a role taken away is missed from then on. What they
+return is the only thing that repositories take, so no query forgets to ask.
+"""
 
 from typing import NewType
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.governance import standing
 from steelyard.governance.identity import Actor
-from steelyard.kit.errors import NotFound
+from steelyard.governance.policy import decide
+from steelyard.governance.standing import Found
+from steelyard.kit.errors import NotFound, PermissionDenied, SteelyardError, Unauthenticated
 from steelyard.specs.access import Permission
-from steelyard.storage.tables import ProjectRow
 
 ProjectId = NewType("ProjectId", str)
 """A project that was checked for the actor. Repositories take nothing else, so no query forgets to."""
+OrganizationId = NewType("OrganizationId", str)
+"""An organization that was checked for the actor."""
 
 
 async def authorize(session: AsyncSession, actor: Actor, project: str, permission: Permission) -> ProjectId:
-    """Return the project as a checked id.
+    """Return the project as a checked id; the transaction sees its rows from then on, and no other's.
 
     Raises:
         NotFound: the project doesn't exist, or the actor has no part in it.
+        PermissionDenied: he may see it but not do this; the message names the role that would allow it.
+        Unauthenticated: his account was closed since he was recognized.
     """
-    if actor.kind not in ("user", "system"):
-        raise _not_found(project)
-    found = await session.scalar(select(ProjectRow.id).where(ProjectRow.id == project))
+    found = await standing.in_project(session, actor, project)
+    _require(found, permission, _no_project(project))
+    return ProjectId(project)
+
+
+async def authorize_organization(
+    session: AsyncSession, actor: Actor, organization: str, permission: Permission
+) -> OrganizationId:
+    """Return the organization as a checked id.
+
+    Raises:
+        NotFound: the organization doesn't exist, or the actor has no part in it.
+        PermissionDenied: he may see it but not do this; the message names the role that would allow it.
+        Unauthenticated: his account was closed since he was recognized.
+    """
+    found = await standing.in_organization(session, actor, organization)
+    _require(found, permission, _no_organization(organization))
+    return OrganizationId(organization)
+
+
+async def authorize_installation(session: AsyncSession, actor: Actor, permission: Permission) -> None:
+    """Check an act on the whole installation: its pool, its organizations, its users.
+
+    Its operators are the owners of the first organization and the local admin; that organization's auditors
+    read.
+
+    Raises:
+        NotFound: an attempt asks.
+        PermissionDenied: he may not; the message names the role that would allow it.
+        Unauthenticated: his account was closed since he was recognized.
+    """
+    found = await standing.in_installation(session, actor)
+    _require(found, permission, NotFound("nothing here for you"))
+
+
+def _no_project(project: str) -> NotFound:
+    return NotFound(
+        f"no project {project!r}, or none of yours; 'steelyard projects list' names them", param="project"
+    )
+
+
+def _no_organization(organization: str) -> NotFound:
+    return NotFound(
+        f"no organization {organization!r}, or none of yours; 'steelyard whoami' names them",
+        param="organization",
+    )
+
+
+def _require(found: Found | None, permission: Permission, missing: SteelyardError) -> None:
     if found is None:
-        raise _not_found(project)
-    return ProjectId(found)
-
-
-def _not_found(project: str) -> NotFound:
-    return NotFound(f"no project {project!r}; the embedded platform's is 'default'", param="project")
+        raise missing
+    verdict = decide(found.standing, permission, found.resource)
+    if verdict.outcome == "hidden":
+        raise missing
+    if verdict.outcome == "gone":
+        raise Unauthenticated(f"{verdict.reason}; ask who administers this installation")
+    if verdict.outcome == "deny":
+        raise PermissionDenied(verdict.reason)

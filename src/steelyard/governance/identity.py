@@ -3,11 +3,15 @@
 import base64
 import hashlib
 import hmac
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
+from steelyard.governance.policy import Scope
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import Unauthenticated
+
+LOCAL_ADMIN_ID = "admin"
+"""Who holds the installation's own token. Its row in `principals` keeps the name from everybody else."""
 
 _ATTEMPT_PREFIX = "sya_"
 _SESSION_PREFIX = "sys_"
@@ -15,17 +19,20 @@ _SESSION_PREFIX = "sys_"
 
 @dataclass(frozen=True)
 class Actor:
-    """Somebody who acts: a person, the platform itself, a training process, or somebody without a token.
+    """Somebody who acts: a person, a service account, the platform, a training process, or a stranger.
 
-    `project_id` and `attempt_id` are set for an attempt alone; it reaches nothing but itself.
+    `project_id` and `attempt_id` are set for an attempt alone; it reaches nothing but itself. `scope` bounds
+    what the token that was sent may be used for, and `token_id` names it, where it is an API token.
     """
 
-    kind: Literal["user", "system", "attempt", "anonymous"]
+    kind: Literal["user", "service_account", "system", "attempt", "anonymous"]
     id: str
     request_id: str | None = None
     source: str | None = None
     project_id: str | None = None
     attempt_id: str | None = None
+    scope: Scope = field(default_factory=Scope)
+    token_id: str | None = None
 
 
 SYSTEM = Actor(kind="system", id="system")
@@ -112,9 +119,9 @@ class Authenticator:
         if not token:
             raise Unauthenticated("send 'Authorization: Bearer <token>'; 'steelyard token' prints yours")
         if hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._admin_digest):
-            return Actor(kind="user", id="admin", request_id=request_id, source=source)
+            return Actor(kind="user", id=LOCAL_ADMIN_ID, request_id=request_id, source=source)
         if self._session_tokens.is_valid(token):
-            return Actor(kind="user", id="admin", request_id=request_id, source=source)
+            return Actor(kind="user", id=LOCAL_ADMIN_ID, request_id=request_id, source=source)
         attempt_id = self._attempt_tokens.attempt_of(token)
         if attempt_id is not None:
             return Actor("attempt", attempt_id, request_id, source, attempt_id=attempt_id)

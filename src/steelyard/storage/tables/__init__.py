@@ -4,6 +4,15 @@ from steelyard.storage.tables.audit import AuditLeafRow, AuditRow, AuditSealRow
 from steelyard.storage.tables.base import Base
 from steelyard.storage.tables.datasets import DatasetRow, DatasetVersionRow, IngestRow, UploadRow
 from steelyard.storage.tables.evaluations import EvaluationRow, SuiteRow
+from steelyard.storage.tables.identity import (
+    ApiTokenRow,
+    GroupMappingRow,
+    OrganizationMemberRow,
+    OrganizationRow,
+    PrincipalGroupRow,
+    PrincipalRow,
+    ProjectMemberRow,
+)
 from steelyard.storage.tables.jobs import (
     AttemptRow,
     CheckpointRow,
@@ -45,6 +54,7 @@ from steelyard.storage.tables.secrets import SecretRow
 __all__ = [
     "AliasRow",
     "AllocationRow",
+    "ApiTokenRow",
     "ApprovalPolicyRow",
     "ApprovalRow",
     "AttemptMeterRow",
@@ -63,6 +73,7 @@ __all__ = [
     "EventRow",
     "FreezeRow",
     "GateRow",
+    "GroupMappingRow",
     "IdempotencyRow",
     "IngestRow",
     "JobRow",
@@ -78,7 +89,12 @@ __all__ = [
     "ModelRow",
     "ModelVersionRow",
     "NodeRow",
+    "OrganizationMemberRow",
+    "OrganizationRow",
     "OutboxRow",
+    "PrincipalGroupRow",
+    "PrincipalRow",
+    "ProjectMemberRow",
     "ProjectRow",
     "PromotionRow",
     "SecretRow",

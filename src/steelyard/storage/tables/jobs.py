@@ -11,9 +11,15 @@ class ProjectRow(Base):
     """A tenant. The id is the name that users write."""
 
     __tablename__ = "projects"
+    __table_args__ = (Index("projects_by_organization", "organization_id", "id"),)
 
     id: Mapped[TextKey]
+    organization_id: Mapped[str] = mapped_column(ForeignKey("organizations.id"), server_default="default")
+    display_name: Mapped[str] = mapped_column(server_default="")
+    created_by: Mapped[str] = mapped_column(server_default="system")
     created_at: Mapped[CreatedAt]
+    archived_at: Mapped[Moment | None]
+    """From then on it is only read."""
 
 
 class JobRow(Base):
