@@ -38,6 +38,14 @@ from steelyard.kit.clock import Clock, utc_now
 from steelyard.registry.graph import GraphService
 from steelyard.registry.queries import ModelQueryService
 from steelyard.registry.verification import VerificationService
+from steelyard.rollouts.addresses import AddressPolicy
+from steelyard.rollouts.approvals import ApprovalService
+from steelyard.rollouts.configuration import ConfigurationService
+from steelyard.rollouts.history import HistoryService
+from steelyard.rollouts.requests import PromotionRequestService
+from steelyard.rollouts.rollback import RollbackService
+from steelyard.rollouts.signatures import WebhookSecrets
+from steelyard.rollouts.webhooks import WebhookService
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile, write_keys
@@ -102,6 +110,12 @@ async def serve(
                 examinations=examinations,
                 uploads=uploads,
                 audit=AuditQueryService(database),
+                promotions=PromotionRequestService(database),
+                approvals=ApprovalService(database),
+                rollbacks=RollbackService(database),
+                history=HistoryService(database),
+                configuration=ConfigurationService(database),
+                webhooks=WebhookService(database, WebhookSecrets(b"w" * 32), AddressPolicy()),
                 refusals=RefusalRecorder(database),
                 budgets=BudgetService(database, clock),
                 costs=CostService(database, clock),

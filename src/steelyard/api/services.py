@@ -23,6 +23,12 @@ from steelyard.jobs.submission import SubmissionService
 from steelyard.registry.graph import GraphService
 from steelyard.registry.queries import ModelQueryService
 from steelyard.registry.verification import VerificationService
+from steelyard.rollouts.approvals import ApprovalService
+from steelyard.rollouts.configuration import ConfigurationService
+from steelyard.rollouts.history import HistoryService
+from steelyard.rollouts.requests import PromotionRequestService
+from steelyard.rollouts.rollback import RollbackService
+from steelyard.rollouts.webhooks import WebhookService
 from steelyard.storage.database import Database
 from steelyard.storage.notifications import Listener
 
@@ -50,6 +56,12 @@ class Services:
     verification: VerificationService
     lineage: GraphService
     reproduction: ReproductionService
+    promotions: PromotionRequestService
+    approvals: ApprovalService
+    rollbacks: RollbackService
+    history: HistoryService
+    configuration: ConfigurationService
+    webhooks: WebhookService
     refusals: RefusalRecorder
     listener: Listener
     executor: Executor

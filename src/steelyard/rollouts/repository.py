@@ -188,6 +188,11 @@ async def open_ids(session: AsyncSession, project: ProjectId, model: str, alias:
     ).all()
 
 
+async def live_promotions(session: AsyncSession) -> Sequence[str]:
+    """Return the ids of all promotions that are not over. For the platform's own processes alone."""
+    return (await session.scalars(select(PromotionRow.id).where(PromotionRow.state.in_(OPEN_STATES)))).all()
+
+
 async def search_promotions(
     session: AsyncSession,
     project: ProjectId,

@@ -50,10 +50,18 @@ from steelyard.registry.graph import GraphService
 from steelyard.registry.mlflow import Mlflow
 from steelyard.registry.queries import ModelQueryService
 from steelyard.registry.verification import VerificationService
+from steelyard.rollouts.approvals import ApprovalService
+from steelyard.rollouts.configuration import ConfigurationService
+from steelyard.rollouts.history import HistoryService
+from steelyard.rollouts.requests import PromotionRequestService
+from steelyard.rollouts.rollback import RollbackService
+from steelyard.rollouts.signatures import WebhookSecrets
+from steelyard.rollouts.webhooks import WebhookService
 from steelyard.runtime.files import write_atomically
 from steelyard.server import keys
 from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
 from steelyard.server.keys import read_token_key
+from steelyard.server.promotions import PromotionParts, address_policy, build_promotions
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
 from steelyard.storage.database import Database
@@ -84,6 +92,7 @@ class Ground:
     uploads: UploadService
     dataset_files: DatasetFileService
     secrets: SecretService
+    webhook_secrets: WebhookSecrets
 
     async def close(self) -> None:
         """Close connections."""
@@ -120,6 +129,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
         uploads=UploadService(database, uploads_folder(layout.objects)),
         dataset_files=DatasetFileService(layout.cache / "datasets", _exporter(layout.objects)),
         secrets=SecretService(database, KeyFile(settings.secret_keys_file or layout.secret_keys)),
+        webhook_secrets=keys.webhook_secrets(key),
     )
 
 
@@ -146,6 +156,12 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         secrets=ground.secrets,
         budgets=BudgetService(ground.database),
         costs=CostService(ground.database),
+        promotions=PromotionRequestService(ground.database),
+        approvals=ApprovalService(ground.database),
+        rollbacks=RollbackService(ground.database),
+        history=HistoryService(ground.database),
+        configuration=ConfigurationService(ground.database),
+        webhooks=WebhookService(ground.database, ground.webhook_secrets, address_policy(settings)),
         refusals=RefusalRecorder(ground.database),
         verification=VerificationService(
             ground.database,
@@ -170,6 +186,7 @@ class WorkerParts:
     ingest: IngestActivities
     admission: AdmissionService
     budgets: BudgetKeeper
+    promotions: PromotionParts
 
 
 def build_worker(settings: Settings) -> WorkerParts:
@@ -214,7 +231,10 @@ def build_worker(settings: Settings) -> WorkerParts:
         uploads_folder(layout.objects),
     )
     keeper = BudgetKeeper(database, MeteringService(database, settings.lease_seconds))
-    return WorkerParts(ground, activities, ingest, AdmissionService(database), keeper)
+    promotions = build_promotions(
+        database, ground.listener, mlflow, ground.webhook_secrets, address_policy(settings)
+    )
+    return WorkerParts(ground, activities, ingest, AdmissionService(database), keeper, promotions)
 
 
 def load_lineage_signer(layout: HomeLayout) -> Signer:

@@ -24,6 +24,10 @@ from steelyard.jobs.commands import SIGNAL_TOPIC
 from steelyard.jobs.repository import live_runs
 from steelyard.jobs.submission import START_TOPIC
 from steelyard.kit.errors import SteelyardError
+from steelyard.rollouts.events import WEBHOOK_TOPIC
+from steelyard.rollouts.mirror import MIRROR_TOPIC
+from steelyard.rollouts.repository import live_promotions
+from steelyard.rollouts.requests import PROMOTION_TOPIC
 from steelyard.storage import outbox
 from steelyard.storage.database import Database
 from steelyard.storage.notifications import Listener, wait_for_hint
@@ -31,6 +35,7 @@ from steelyard.storage.outbox import Effect
 from steelyard.workflows.ingest import IngestWorkflow
 from steelyard.workflows.job import JobWorkflow
 from steelyard.workflows.messages import Command, JobStart
+from steelyard.workflows.promotion import PromotionWorkflow
 
 TASK_QUEUE = "steelyard"
 
@@ -38,6 +43,8 @@ _BATCH = 20
 _CLAIM_SECONDS = 20.0
 _POLL_SECONDS = 2.0
 _MAX_DELAY_SECONDS = 5.0
+_OF_OTHERS = (MIRROR_TOPIC, WEBHOOK_TOPIC)
+"""Topics that reach beyond Temporal: the relay's."""
 _PHASE = SearchAttributeKey.for_keyword("Phase")
 _log = structlog.get_logger()
 
@@ -64,7 +71,7 @@ class Dispatcher:
                     await wait_for_hint(hint, _POLL_SECONDS)
 
     async def _remember_live_jobs(self) -> None:
-        """Promise again that every job that is not over has its workflow.
+        """Promise again that every job and promotion that is not over has its workflow.
 
         For one that has, this does nothing. It is for a Temporal that lost its newest commits or all it had:
         the new workflow walks through the recorded attempts to where the job stands.
@@ -74,6 +81,8 @@ class Dispatcher:
                 async with self._database.transaction() as session:
                     for job_id, run_number in await live_runs(session):
                         await outbox.enqueue(session, START_TOPIC, job_id, {"run_number": run_number})
+                    for promotion_id in await live_promotions(session):
+                        await outbox.enqueue(session, PROMOTION_TOPIC, promotion_id, {})
                 return
             except SteelyardError as error:
                 _log.warning("live jobs can't be read", error=error.message)
@@ -82,7 +91,7 @@ class Dispatcher:
     async def relay(self) -> int:
         """Carry out a batch; return how many were tried."""
         async with self._database.transaction() as session:
-            effects = await outbox.claim(session, _BATCH, _CLAIM_SECONDS)
+            effects = await outbox.claim(session, _BATCH, _CLAIM_SECONDS, without=_OF_OTHERS)
         await asyncio.gather(*(self._carry_out_in_order(group) for group in _by_key(effects)))
         return len(effects)
 
@@ -102,6 +111,8 @@ class Dispatcher:
     async def _carry_out(self, effect: Effect) -> None:
         if effect.topic == INGEST_TOPIC:
             await self._start_ingest(effect.key)
+        elif effect.topic == PROMOTION_TOPIC:
+            await self._reach_promotion(effect.key)
         else:
             await self._reach_job(effect)
 
@@ -117,6 +128,21 @@ class Dispatcher:
             )
         except WorkflowAlreadyStartedError:
             _log.info("the ingest is over already", key=ingest_id)
+
+    async def _reach_promotion(self, promotion_id: str) -> None:
+        """Start a promotion's workflow, or tell the one that runs to look again."""
+        try:
+            await self._client.start_workflow(
+                PromotionWorkflow.run,
+                promotion_id,
+                id=f"promotion/{promotion_id}",
+                task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                start_signal="nudge",
+            )
+        except WorkflowAlreadyStartedError:
+            _log.info("the promotion is over already", key=promotion_id)
 
     async def _reach_job(self, effect: Effect) -> None:
         run_number = int(effect.payload["run_number"])

@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from steelyard.governance.identity import AttemptTokens, SessionTokens
+from steelyard.rollouts.signatures import WebhookSecrets
 from steelyard.server.home import HomeLayout
 
 
@@ -22,6 +23,11 @@ def attempt_tokens(token_key: bytes) -> AttemptTokens:
 def session_tokens(token_key: bytes) -> SessionTokens:
     """Return what signs and checks the tokens of browser sessions."""
     return SessionTokens(_derive(token_key, b"session-tokens"))
+
+
+def webhook_secrets(token_key: bytes) -> WebhookSecrets:
+    """Return what signs webhooks."""
+    return WebhookSecrets(_derive(token_key, b"webhooks"))
 
 
 def _derive(token_key: bytes, purpose: bytes) -> bytes:

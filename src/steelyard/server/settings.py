@@ -50,6 +50,10 @@ class Settings(BaseSettings):
     """Folders (JSON list) that base models may be read from. Empty: any but the platform's own."""
     secret_keys_file: Path | None = None
     """Key-encryption keys of the secrets, one `id:base64` a line, oldest first. Unset: the home's."""
+    webhook_allow_http: bool = False
+    """Whether webhooks may go over plain HTTP, where anybody on the way reads and changes them."""
+    webhook_allow_private: bool = False
+    """Whether webhooks may go to private and local addresses; who sets webhooks then reaches them too."""
     log_level: str = "INFO"
     otlp_endpoint: str | None = None
     """OpenTelemetry collector for traces. Unset: no traces are sent."""

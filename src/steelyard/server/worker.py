@@ -27,6 +27,7 @@ from steelyard.server.temporal import connect
 from steelyard.storage.notifications import Listener, wait_for_hint
 from steelyard.workflows.ingest import IngestWorkflow
 from steelyard.workflows.job import JobWorkflow
+from steelyard.workflows.promotion import PromotionWorkflow
 
 _ROUND_SECONDS = 2.0
 _PAUSE_FACTOR = 5.0
@@ -58,6 +59,7 @@ async def _run(settings: Settings) -> None:
         asyncio.create_task(_schedule(parts.admission, listener), name="scheduler"),
         asyncio.create_task(_seal(parts.ground), name="audit sealer"),
         asyncio.create_task(keep_budgets(parts.budgets), name="budgets"),
+        asyncio.create_task(parts.promotions.run(), name="aliases and webhooks"),
         asyncio.create_task(_work(settings, parts), name="temporal worker"),
     ]
     stopping = asyncio.create_task(stop.wait())
@@ -77,7 +79,7 @@ async def _work(settings: Settings, parts: WorkerParts) -> None:
     worker = Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[JobWorkflow, IngestWorkflow],
+        workflows=[JobWorkflow, IngestWorkflow, PromotionWorkflow],
         activities=[
             activities.prepare_job,
             activities.move_job,
@@ -88,6 +90,8 @@ async def _work(settings: Settings, parts: WorkerParts) -> None:
             activities.close_tracking,
             parts.ingest.run_ingest,
             parts.ingest.fail_ingest,
+            parts.promotions.activities.check_promotion,
+            parts.promotions.activities.settle_promotion,
         ],
         workflow_runner=SandboxedWorkflowRunner(
             restrictions=SandboxRestrictions.default.with_passthrough_modules("steelyard", "pydantic")

@@ -4,6 +4,7 @@ A dispatcher claims rows for a while, does the effect, and deletes the row. If i
 runs out and another does the effect again, so every effect must be safe to repeat.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,15 +37,35 @@ async def enqueue(session: AsyncSession, topic: str, key: str, payload: dict[str
     await session.execute(text("SELECT pg_notify(:channel, :topic)"), {"channel": CHANNEL, "topic": topic})
 
 
-async def claim(session: AsyncSession, limit: int, claim_seconds: float) -> list[Effect]:
-    """Take due rows, oldest first. No other dispatcher gets them before the claim has run out."""
+async def claim(
+    session: AsyncSession,
+    limit: int,
+    claim_seconds: float,
+    *,
+    topics: Collection[str] | None = None,
+    without: Collection[str] = (),
+) -> list[Effect]:
+    """Take due rows, oldest first. No other dispatcher gets them before the claim has run out.
+
+    Args:
+        topics: only these; None: all.
+        without: but not these.
+    """
     rows = await session.execute(
         text(
             "UPDATE outbox SET available_at = clock_timestamp() + make_interval(secs => :seconds),"
             " tries = tries + 1 WHERE id IN (SELECT id FROM outbox WHERE available_at <= clock_timestamp()"
+            " AND (:every OR topic = ANY(CAST(:topics AS TEXT[])))"
+            " AND topic <> ALL(CAST(:without AS TEXT[]))"
             " ORDER BY id LIMIT :limit FOR UPDATE SKIP LOCKED) RETURNING id, topic, key, payload, tries"
         ),
-        {"seconds": claim_seconds, "limit": limit},
+        {
+            "seconds": claim_seconds,
+            "limit": limit,
+            "every": topics is None,
+            "topics": list(topics or ()),
+            "without": list(without),
+        },
     )
     effects = [Effect(row.id, row.topic, row.key, row.payload, row.tries) for row in rows]
     return sorted(effects, key=lambda effect: effect.id)

@@ -1,0 +1,81 @@
+"""Composition of promotions: the services of a worker, and what it does beside its workflows."""
+
+import asyncio
+from dataclasses import dataclass
+
+import httpx
+import structlog
+
+from steelyard.activities.promotion import PromotionActivities
+from steelyard.kit.errors import SteelyardError
+from steelyard.registry.mlflow import Mlflow
+from steelyard.rollouts.addresses import AddressPolicy
+from steelyard.rollouts.delivery import WebhookSender
+from steelyard.rollouts.events import WEBHOOK_TOPIC
+from steelyard.rollouts.mirror import MIRROR_TOPIC, AliasMirror
+from steelyard.rollouts.promotion import PromotionService
+from steelyard.rollouts.signatures import WebhookSecrets
+from steelyard.server.relay import Carrier, Relay
+from steelyard.server.settings import Settings
+from steelyard.storage.database import Database
+from steelyard.storage.notifications import Listener
+
+_RECONCILE_SECONDS = 30.0
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True)
+class PromotionParts:
+    """What a worker runs for promotions."""
+
+    activities: PromotionActivities
+    mirror: AliasMirror
+    relays: tuple[Relay, ...]
+    """One for each topic, so that none waits for another's receivers."""
+    outside: httpx.AsyncClient
+
+    async def run(self) -> None:
+        """Relay effects and reconcile with MLflow until cancelled."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for relay in self.relays:
+                    group.create_task(relay.run())
+                group.create_task(reconcile_for_ever(self.mirror))
+        finally:
+            await self.outside.aclose()
+
+
+def build_promotions(
+    database: Database, listener: Listener, mlflow: Mlflow, secrets: WebhookSecrets, policy: AddressPolicy
+) -> PromotionParts:
+    """Build a worker's part. No proxy of the environment comes between us and a webhook's checked address."""
+    outside = httpx.AsyncClient(trust_env=False, follow_redirects=False)
+    mirror = AliasMirror(database, mlflow)
+    sender = WebhookSender(database, secrets, policy, outside)
+    carriers = {
+        MIRROR_TOPIC: Carrier(mirror.follow, first_delay_seconds=1.0, longest_delay_seconds=30.0),
+        WEBHOOK_TOPIC: Carrier(sender.deliver, first_delay_seconds=5.0, longest_delay_seconds=3600.0),
+    }
+    return PromotionParts(
+        activities=PromotionActivities(PromotionService(database)),
+        mirror=mirror,
+        relays=tuple(Relay(database, listener, {topic: carrier}) for topic, carrier in carriers.items()),
+        outside=outside,
+    )
+
+
+def address_policy(settings: Settings) -> AddressPolicy:
+    """Return what the installation allows webhooks."""
+    return AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
+
+
+async def reconcile_for_ever(mirror: AliasMirror) -> None:
+    """Compare MLflow's aliases with ours again and again; an MLflow that is away is asked later."""
+    while True:
+        try:
+            restored = await mirror.reconcile()
+            if restored:
+                _log.warning("aliases in MLflow were put right", count=restored)
+        except SteelyardError as error:
+            _log.info("MLflow's aliases can't be compared", error=error.message)
+        await asyncio.sleep(_RECONCILE_SECONDS)
