@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from steelyard.client import job_calls
+from steelyard.client import job_calls, login_calls
 from steelyard.client.async_audit import AsyncAudit
 from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
@@ -15,6 +15,7 @@ from steelyard.client.async_transport import AsyncTransport
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.models import Health
 from steelyard.client.retries import RetryPolicy
+from steelyard.specs.login import LoginInformation, SessionGrant
 
 
 class AsyncClient:
@@ -81,6 +82,14 @@ class AsyncClient:
         """Return the JSON Schema of each job type."""
         found = (await self._transport.send(job_calls.schemas())).data
         return {schema.type: schema.json_schema for schema in found}
+
+    async def login_information(self) -> LoginInformation:
+        """Say whether one can sign in through an identity provider, and which."""
+        return await self._transport.send(login_calls.information())
+
+    async def exchange_login(self, code: str, verifier: str) -> SessionGrant:
+        """Exchange the code that a sign-in brought to a local port for a session token."""
+        return await self._transport.send(login_calls.exchange(code, verifier))
 
     async def session_link(self, to: str = "/mlflow/") -> str:
         """Return a link that signs a browser in for a day; the link itself is good for minutes."""

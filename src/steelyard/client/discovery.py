@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import httpx
 
+from steelyard.client.credentials import credentials_file, read_session
 from steelyard.client.errors import ConnectionFailed, CredentialsUnreadable
 from steelyard.kit.home import HOME_VARIABLE, admin_token_file, default_home, endpoint_file
 from steelyard.kit.tls import TlsClient
@@ -39,7 +40,7 @@ def discover(
     home: Path | None = None,
     environment: Mapping[str, str] | None = None,
 ) -> Endpoint:
-    """Find the platform.
+    """Find the platform. Of tokens, the argument counts first, then the environment, then `steelyard login`.
 
     The local admin's token goes only to the address in the same home folder, never to another one that
     an argument or the environment names.
@@ -53,6 +54,8 @@ def discover(
     named_url = api_url or (None if home else variables.get(URL_VARIABLE))
     url = _clean(named_url) if named_url else _read_url(folder)
     secret = token or variables.get(TOKEN_VARIABLE) or None
+    if secret is None:
+        secret = read_session(credentials_file(variables), url)
     if secret is None and (named_url is None or url == _known_url(folder)):
         secret = _read_token(folder)
     return Endpoint(url, _check_token(secret), _tls(variables) or _known_tls(folder, url))

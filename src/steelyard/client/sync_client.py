@@ -4,7 +4,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from steelyard.client import job_calls
+from steelyard.client import job_calls, login_calls
 from steelyard.client.audit import Audit
 from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
@@ -15,6 +15,7 @@ from steelyard.client.models import Health
 from steelyard.client.retries import RetryPolicy
 from steelyard.client.secrets import Secrets
 from steelyard.client.transport import Transport
+from steelyard.specs.login import LoginInformation, SessionGrant
 
 
 class Client:
@@ -79,6 +80,14 @@ class Client:
         """Return the JSON Schema of each job type."""
         found = self._transport.send(job_calls.schemas()).data
         return {schema.type: schema.json_schema for schema in found}
+
+    def login_information(self) -> LoginInformation:
+        """Say whether one can sign in through an identity provider, and which."""
+        return self._transport.send(login_calls.information())
+
+    def exchange_login(self, code: str, verifier: str) -> SessionGrant:
+        """Exchange the code that a sign-in brought to a local port for a session token."""
+        return self._transport.send(login_calls.exchange(code, verifier))
 
     def session_link(self, to: str = "/mlflow/") -> str:
         """Return a link that signs a browser in for a day; the link itself is good for minutes."""

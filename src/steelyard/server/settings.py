@@ -46,6 +46,15 @@ class Settings(BaseSettings):
     """Folder of certificates (see `server.certificates`). Unset: `<home>/certs`."""
     temporal_tls_folder: Path | None = None
     """Folder of the same form for an existing Temporal cluster; `client` in it is shown to the server."""
+    oidc_issuer: str | None = None
+    """URL of an OpenID Connect provider, exactly as it writes it. Unset: tokens alone count."""
+    oidc_client_id: str | None = None
+    oidc_client_secret_file: Path | None = None
+    """Unset for a public client, which PKCE alone protects."""
+    oidc_scopes: str = "openid email profile"
+    oidc_groups_claim: str = "groups"
+    public_url: str | None = None
+    """Where browsers reach the api; its `/login/callback` is registered at the provider. Unset: its own."""
     model_roots: tuple[Path, ...] = ()
     """Folders (JSON list) that base models may be read from. Empty: any but the platform's own."""
     secret_keys_file: Path | None = None
