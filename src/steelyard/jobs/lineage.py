@@ -6,6 +6,9 @@ from steelyard.registry.software import code_digest, code_version, environment_d
 from steelyard.specs.blocks import ScriptBlock
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
 
+REGISTERED_PREFIX = "models/"
+"""Begins the name of a base model that is a registered version: `models/NAME@VERSION`."""
+
 
 def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None) -> dict[str, str]:
     """Return the digests that can be known without I/O. Preparation adds the base model's."""
@@ -22,6 +25,8 @@ def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None
         lineage["dataset_ref"] = dataset.ref
     if spec.model is not None:
         lineage["base_model_name"] = spec.model.name_or_path
+        if spec.model.name_or_path.startswith(REGISTERED_PREFIX):
+            lineage["parent_model"] = spec.model.name_or_path
     return lineage
 
 
