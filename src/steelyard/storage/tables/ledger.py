@@ -75,7 +75,7 @@ class LedgerPostingRow(Base):
 
     __tablename__ = "ledger_postings"
 
-    transaction_id: Mapped[str] = mapped_column(ForeignKey("ledger_transactions.id"), primary_key=True)
+    transaction_id: Mapped[TextKey]
     line: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     project_id: Mapped[ProjectRef]
     account: Mapped[str]
