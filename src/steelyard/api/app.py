@@ -21,10 +21,13 @@ from steelyard.api.routes import (
     lineage,
     mlflow,
     models,
+    promotions,
+    rules,
     schemas,
     secrets,
     sessions,
     streams,
+    webhooks,
 )
 from steelyard.api.services import Services
 from steelyard.specs.ingests import IngestRequest
@@ -41,6 +44,9 @@ _ROUTERS = (
     attempts,
     datasets,
     models,
+    promotions,
+    rules,
+    webhooks,
     lineage,
     audit,
     budgets,

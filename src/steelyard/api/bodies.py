@@ -1,6 +1,6 @@
 """Request bodies, bounded."""
 
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
@@ -26,6 +26,12 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
             raise InvalidRequest(f"the body is larger than {max_bytes} bytes; send less")
         pieces.append(piece)
     return b"".join(pieces)
+
+
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what a route's `openapi_extra` says of a body that the route reads itself."""
+    content = {"application/json": {"schema": model.model_json_schema()}}
+    return {"requestBody": {"required": True, "content": content}}
 
 
 def parse_body(body: bytes, model: type[Body], refusal: type[InvalidRequest] = InvalidRequest) -> Body:

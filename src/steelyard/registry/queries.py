@@ -1,8 +1,10 @@
 """What people ask about models."""
 
 from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import access
+from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
 from steelyard.kit.errors import NotFound
 from steelyard.registry import repository
@@ -11,7 +13,7 @@ from steelyard.registry.repository import ModelRecord
 from steelyard.specs.access import Permission
 from steelyard.specs.models import ModelVersionView, ModelView
 from steelyard.storage.database import Database
-from steelyard.storage.tables import ModelRow, ModelVersionRow
+from steelyard.storage.tables import AliasRow, ModelRow, ModelVersionRow
 
 
 class ModelQueryService:
@@ -27,10 +29,21 @@ class ModelQueryService:
             rows = await session.scalars(
                 select(ModelRow).where(ModelRow.project_id == checked).order_by(ModelRow.name)
             )
-            return [
-                ModelView(name=row.name, latest_version=row.latest_version, created_at=row.created_at)
-                for row in rows
-            ]
+            aliases = await _aliases(session, checked)
+            return [_model_view(row, aliases) for row in rows]
+
+    async def get(self, actor: Actor, project: str, name: str) -> ModelView:
+        """Return one model.
+
+        Raises:
+            NotFound: no such model in the project.
+        """
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.MODEL_READ)
+            row = await session.get(ModelRow, (checked, name))
+            if row is None:
+                raise _missing(project, name)
+            return _model_view(row, await _aliases(session, checked))
 
     async def versions(self, actor: Actor, project: str, name: str) -> list[ModelVersionView]:
         """Return a model's versions, newest first.
@@ -45,9 +58,10 @@ class ModelQueryService:
                 .where(ModelVersionRow.project_id == checked, ModelVersionRow.name == name)
                 .order_by(ModelVersionRow.version.desc())
             )
-            views = [_view(row) for row in rows]
+            here = (await _aliases(session, checked)).get(name, {})
+            views = [_view(row, here) for row in rows]
         if not views:
-            raise NotFound(f"no model {name!r} in project {project!r}; 'steelyard models list' shows them")
+            raise _missing(project, name)
         return views
 
     async def statement(self, actor: Actor, project: str, name: str, version: int) -> str:
@@ -68,7 +82,7 @@ class ModelQueryService:
             NotFound: no such version in the project.
         """
         record = await self._record(actor, project, name, version)
-        return write_card(_view(record.version), record.job.spec)
+        return write_card(_view(record.version, {}), record.job.spec)
 
     async def _record(self, actor: Actor, project: str, name: str, version: int) -> ModelRecord:
         async with self._database.transaction() as session:
@@ -76,7 +90,29 @@ class ModelQueryService:
             return await repository.get_record(session, checked, name, version)
 
 
-def _view(row: ModelVersionRow) -> ModelVersionView:
+async def _aliases(session: AsyncSession, project: ProjectId) -> dict[str, dict[str, int]]:
+    """Return where each alias of each model points."""
+    found: dict[str, dict[str, int]] = {}
+    for row in await session.scalars(select(AliasRow).where(AliasRow.project_id == project)):
+        found.setdefault(row.model, {})[row.alias] = row.version
+    return found
+
+
+def _missing(project: str, name: str) -> NotFound:
+    return NotFound(f"no model {name!r} in project {project!r}; 'steelyard models list' shows them")
+
+
+def _model_view(row: ModelRow, aliases: dict[str, dict[str, int]]) -> ModelView:
+    return ModelView(
+        name=row.name,
+        latest_version=row.latest_version,
+        aliases=aliases.get(row.name, {}),
+        created_at=row.created_at,
+    )
+
+
+def _view(row: ModelVersionRow, aliases: dict[str, int]) -> ModelVersionView:
+    fields = {name: getattr(row, name) for name in ModelVersionView.model_fields if name != "aliases"}
     return ModelVersionView.model_validate(
-        {name: getattr(row, name) for name in ModelVersionView.model_fields}
+        {**fields, "aliases": [alias for alias, version in aliases.items() if version == row.version]}
     )

@@ -1,47 +1,57 @@
 """Who people are at this moment: roles, whether they are active, and whose a project is."""
 
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.governance import standing
 from steelyard.governance.access import ProjectId
-from steelyard.governance.identity import Actor
-from steelyard.kit.errors import NotFound
+from steelyard.governance.identity import LOCAL_ADMIN_ID, Actor
 from steelyard.rollouts.policies import Approver
-from steelyard.specs.access import Permission, ProjectRole
+from steelyard.specs.access import OrganizationRole, Permission, ProjectRole
 
-_LOCAL_ADMIN = "admin"
-_ORGANIZATION = "default"
+_ORGANIZATION = text("SELECT organization_id FROM projects WHERE id = :project")
+_OTHERS = text(
+    "SELECT EXISTS (SELECT 1 FROM principals WHERE kind = 'user' AND id <> :admin AND deleted_at IS NULL)"
+)
+_STANDING = text(
+    "SELECT active, project_roles, organization_roles,"
+    " EXISTS (SELECT 1 FROM principals WHERE id = :user AND kind = 'user') AS is_user"
+    " FROM standing_in_project(:project, :user)"
+)
 
 
-async def organization_of(_session: AsyncSession, _project: ProjectId) -> str:
+async def organization_of(session: AsyncSession, project: ProjectId) -> str:
     """Return the id of the organization that a project belongs to."""
-    return _ORGANIZATION
+    return str(await session.scalar(_ORGANIZATION, {"project": project}))
 
 
-async def is_alone(_session: AsyncSession) -> bool:
+async def is_alone(session: AsyncSession) -> bool:
     """Whether the installation has its one local administrator and nobody else."""
-    return True
+    return not await session.scalar(_OTHERS, {"admin": LOCAL_ADMIN_ID})
 
 
-async def standing_of(_session: AsyncSession, _project: ProjectId, user: str) -> Approver:
-    """Return how somebody stands in a project now; somebody who is gone is inactive and has no role."""
-    known = user == _LOCAL_ADMIN
-    return Approver(
-        id=user,
-        is_person=known,
-        is_active=known,
-        roles=frozenset({ProjectRole.ADMIN}) if known else frozenset(),
-    )
+async def standing_of(session: AsyncSession, project: ProjectId, user: str) -> Approver:
+    """Return how somebody stands in a project now; somebody who is gone is inactive or has no role.
+
+    An owner of the organization counts as an admin of its projects. The local administrator's token says
+    nothing about who holds it: where there are other people, it is nobody's word.
+    """
+    if user == LOCAL_ADMIN_ID:
+        alone = await is_alone(session)
+        return Approver(user, is_person=alone, is_active=True, roles=frozenset({ProjectRole.ADMIN}))
+    row = (await session.execute(_STANDING, {"project": project, "user": user})).one()
+    roles = {ProjectRole(role) for role in row.project_roles}
+    if OrganizationRole.OWNER in row.organization_roles:
+        roles.add(ProjectRole.ADMIN)
+    return Approver(user, is_person=row.is_user, is_active=row.active, roles=frozenset(roles))
 
 
-async def may_override_freeze(_session: AsyncSession, actor: Actor, _project: ProjectId) -> bool:
-    """Whether somebody owns the organization of a project."""
-    return actor.kind == "user"
-
-
-async def authorize_organization(
-    _session: AsyncSession, actor: Actor, organization: str, _permission: Permission
-) -> str:
-    """Return the organization as a checked id."""
-    if actor.kind != "user" or organization != _ORGANIZATION:
-        raise NotFound(f"no organization {organization!r}")
-    return organization
+async def may_override_freeze(session: AsyncSession, actor: Actor, project: ProjectId) -> bool:
+    """Whether somebody owns the organization of a project, and their token was made for that too."""
+    found = await standing.in_project(session, actor, project)
+    if found is None or not found.standing.active:
+        return False
+    allowed = found.standing.scope.permissions
+    if allowed is not None and Permission.ORGANIZATION_WRITE not in allowed:
+        return False
+    return found.standing.is_local_admin or OrganizationRole.OWNER in found.standing.roles

@@ -82,7 +82,12 @@ def counting(case: Case, approvers: Iterable[Approver]) -> list[str]:
 
 
 def _is_person(_case: Case, approver: Approver) -> str | None:
-    return None if approver.is_person else "only people approve; a service account or a job can't"
+    if approver.is_person:
+        return None
+    return (
+        "only people approve: a service account can't, nor can the local administrator where there are "
+        "others, because its token doesn't say who holds it"
+    )
 
 
 def _is_active(_case: Case, approver: Approver) -> str | None:

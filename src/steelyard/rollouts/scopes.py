@@ -7,7 +7,6 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
-from steelyard.rollouts.people import authorize_organization
 from steelyard.specs.access import Permission
 
 
@@ -48,7 +47,7 @@ async def authorize_scope(
     """
     if scope.project is not None:
         return CheckedScope(project_id=await access.authorize(session, actor, scope.project, in_project))
-    checked = await authorize_organization(
+    checked = await access.authorize_organization(
         session, actor, scope.organization or "", Permission.ORGANIZATION_WRITE
     )
     return CheckedScope(organization_id=checked)

@@ -10,6 +10,8 @@ class ModelView(Message):
 
     name: str
     latest_version: int
+    aliases: dict[str, int] = {}
+    """Which version each of `dev`, `staging` and `prod` points to."""
     created_at: datetime
 
 
@@ -26,4 +28,6 @@ class ModelVersionView(Message):
     metrics: dict[str, float]
     mlflow_version: str | None
     """Version number in MLflow's registry; None while it is still to be mirrored."""
+    aliases: list[str] = []
+    """Those that point to it."""
     created_at: datetime
