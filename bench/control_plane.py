@@ -76,8 +76,9 @@ SELECT id, (SELECT name FROM nodes LIMIT 1), project_id, 0, 1, 1000000000, '[]' 
   WHERE state = 'running'
 """
 _NODE = """
-INSERT INTO nodes (name, executor, flavor, spot, cpus, memory_bytes, gpu_ids, last_seen_at)
-SELECT 'bench', 'local', 'local-cpu', false, {cpus}, {cpus} * 1000000000::bigint, '[]', now()
+WITH kind AS (INSERT INTO flavors (name) VALUES ('local-cpu') ON CONFLICT DO NOTHING)
+INSERT INTO nodes (name, executor, flavor, cpus, memory_bytes, gpu_ids, last_seen_at)
+SELECT 'bench', 'local', 'local-cpu', {cpus}, {cpus} * 1000000000::bigint, '[]', now()
 WHERE NOT EXISTS (SELECT 1 FROM nodes)
 """
 _BARE = (

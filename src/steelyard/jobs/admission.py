@@ -27,7 +27,7 @@ from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
 from steelyard.storage.outbox import enqueue
-from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow, NodeRow
+from steelyard.storage.tables import AllocationRow, AttemptRow, FlavorRow, JobRow, NodeRow
 
 _LEADER_LOCK = 7_316_111
 _NODE_LOST_AFTER = timedelta(seconds=60)
@@ -77,13 +77,13 @@ class AdmissionService:
         values: dict[str, Any] = {
             "executor": executor,
             "flavor": flavor,
-            "spot": False,
             "cpus": cpus,
             "memory_bytes": memory_bytes,
             "gpu_ids": list(gpu_ids),
             "last_seen_at": self._clock(),
         }
         async with self._database.transaction() as session:
+            await session.execute(upsert(FlavorRow).values(name=flavor).on_conflict_do_nothing())
             await session.execute(
                 upsert(NodeRow)
                 .values(name=name, **values)
@@ -94,9 +94,10 @@ class AdmissionService:
         now = self._clock()
         held = await _held(session)
         nodes = list(await session.scalars(select(NodeRow)))
+        spot = set(await session.scalars(select(FlavorRow.name).where(FlavorRow.spot)))
         return Snapshot(
             now_seconds=now.timestamp(),
-            nodes=tuple(_node(node, held, now) for node in nodes),
+            nodes=tuple(_node(node, held, now, node.flavor in spot) for node in nodes),
             queued=tuple(self._queued_job(job) for job in queued),
             running=tuple(_running(job, rows, stopping) for job, rows, stopping in held),
             projects=tuple(Project(name=name) for name in {job.project_id for job in queued}),
@@ -163,7 +164,7 @@ async def _held(session: AsyncSession) -> list[Held]:
     return [(job, allocations[job_id], stopping[job_id]) for job_id, job in jobs.items()]
 
 
-def _node(node: NodeRow, held: list[Held], now: datetime) -> Node:
+def _node(node: NodeRow, held: list[Held], now: datetime, spot: bool) -> Node:
     mine = [row for _, rows, _ in held for row in rows if row.node == node.name]
     taken = {gpu for row in mine for gpu in row.gpu_ids}
     return Node(
@@ -175,7 +176,7 @@ def _node(node: NodeRow, held: list[Held], now: datetime) -> Node:
         free_memory_bytes=max(0, node.memory_bytes - sum(row.memory_bytes for row in mine)),
         gpu_ids=tuple(node.gpu_ids),
         free_gpu_ids=tuple(gpu for gpu in node.gpu_ids if gpu not in taken),
-        spot=node.spot,
+        spot=spot,
         up=now - node.last_seen_at < _NODE_LOST_AFTER,
     )
 

@@ -35,7 +35,18 @@ from steelyard.storage.tables.ledger import (
 )
 from steelyard.storage.tables.lineage import LineageStatementRow
 from steelyard.storage.tables.outbox import OutboxRow
-from steelyard.storage.tables.pool import AllocationRow, NodeRow
+from steelyard.storage.tables.pool import (
+    AllocationRow,
+    AttemptActivityRow,
+    FlavorRow,
+    NodeRow,
+    NominationRow,
+    PoolSettingsRow,
+    PreemptionRow,
+    ProjectShareRow,
+    ProjectUsageRow,
+    QuotaRow,
+)
 from steelyard.storage.tables.promotions import (
     AliasRow,
     ApprovalPolicyRow,
@@ -57,6 +68,7 @@ __all__ = [
     "ApiTokenRow",
     "ApprovalPolicyRow",
     "ApprovalRow",
+    "AttemptActivityRow",
     "AttemptMeterRow",
     "AttemptRow",
     "AuditLeafRow",
@@ -71,6 +83,7 @@ __all__ = [
     "DeliveryRow",
     "EvaluationRow",
     "EventRow",
+    "FlavorRow",
     "FreezeRow",
     "GateRow",
     "GroupMappingRow",
@@ -89,14 +102,20 @@ __all__ = [
     "ModelRow",
     "ModelVersionRow",
     "NodeRow",
+    "NominationRow",
     "OrganizationMemberRow",
     "OrganizationRow",
     "OutboxRow",
+    "PoolSettingsRow",
+    "PreemptionRow",
     "PrincipalGroupRow",
     "PrincipalRow",
     "ProjectMemberRow",
     "ProjectRow",
+    "ProjectShareRow",
+    "ProjectUsageRow",
     "PromotionRow",
+    "QuotaRow",
     "SecretRow",
     "SuiteRow",
     "TransitionRow",

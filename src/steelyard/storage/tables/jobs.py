@@ -112,6 +112,8 @@ class AttemptRow(Base):
     loss: Mapped[float | None] = mapped_column(Float)
     tokens_per_second: Mapped[float | None] = mapped_column(Float)
     eta_seconds: Mapped[float | None] = mapped_column(Float)
+    gpu_utilisation: Mapped[float | None] = mapped_column(Float)
+    """Mean part of the time in which its GPUs worked lately, 0 to 1; NULL: nobody measures it."""
     stop_reason: Mapped[str | None]
     """Why the platform asked it to leave, where it did."""
     checkpoint_requested: Mapped[bool] = mapped_column(Boolean)
