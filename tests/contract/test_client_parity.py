@@ -10,12 +10,18 @@ from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
+from steelyard.client.async_registry import AsyncApprovals, AsyncModels
+from steelyard.client.async_rules import AsyncRules
 from steelyard.client.async_secrets import AsyncSecrets
+from steelyard.client.async_webhooks import AsyncWebhooks
 from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
+from steelyard.client.registry import Approvals, Models
+from steelyard.client.rules import Rules
 from steelyard.client.secrets import Secrets
+from steelyard.client.webhooks import Webhooks
 
 PAIRS = [
     (steelyard.Client, steelyard.AsyncClient),
@@ -23,6 +29,10 @@ PAIRS = [
     (Datasets, AsyncDatasets),
     (Lineage, AsyncLineage),
     (Secrets, AsyncSecrets),
+    (Models, AsyncModels),
+    (Approvals, AsyncApprovals),
+    (Rules, AsyncRules),
+    (Webhooks, AsyncWebhooks),
     (Budgets, AsyncBudgets),
     (Costs, AsyncCosts),
 ]

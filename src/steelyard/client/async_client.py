@@ -10,8 +10,11 @@ from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
+from steelyard.client.async_registry import AsyncApprovals, AsyncModels
+from steelyard.client.async_rules import AsyncRules
 from steelyard.client.async_secrets import AsyncSecrets
 from steelyard.client.async_transport import AsyncTransport
+from steelyard.client.async_webhooks import AsyncWebhooks
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.models import Health
 from steelyard.client.retries import RetryPolicy
@@ -66,6 +69,10 @@ class AsyncClient:
         self.audit = AsyncAudit(self._transport)
         self.lineage = AsyncLineage(self._transport, self.project)
         self.secrets = AsyncSecrets(self._transport, self.project)
+        self.models = AsyncModels(self._transport, self.project)
+        self.approvals = AsyncApprovals(self._transport, self.project)
+        self.rules = AsyncRules(self._transport, self.project)
+        self.webhooks = AsyncWebhooks(self._transport, self.project)
         self.budgets = AsyncBudgets(self._transport, self.project)
         self.costs = AsyncCosts(self._transport, self.project)
 

@@ -12,9 +12,12 @@ from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
 from steelyard.client.models import Health
+from steelyard.client.registry import Approvals, Models
 from steelyard.client.retries import RetryPolicy
+from steelyard.client.rules import Rules
 from steelyard.client.secrets import Secrets
 from steelyard.client.transport import Transport
+from steelyard.client.webhooks import Webhooks
 from steelyard.specs.login import LoginInformation, SessionGrant
 
 
@@ -64,6 +67,10 @@ class Client:
         self.audit = Audit(self._transport)
         self.lineage = Lineage(self._transport, self.project)
         self.secrets = Secrets(self._transport, self.project)
+        self.models = Models(self._transport, self.project)
+        self.approvals = Approvals(self._transport, self.project)
+        self.rules = Rules(self._transport, self.project)
+        self.webhooks = Webhooks(self._transport, self.project)
         self.budgets = Budgets(self._transport, self.project)
         self.costs = Costs(self._transport, self.project)
 

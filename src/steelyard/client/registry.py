@@ -1,0 +1,118 @@
+"""`client.models` and `client.approvals`, blocking."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from steelyard.client import promotion_calls
+from steelyard.client.transport import Transport
+from steelyard.kit.paging import DEFAULT_LIMIT, Page
+from steelyard.specs.models import ModelVersionView, ModelView
+from steelyard.specs.promotions import PromotionSummary, PromotionView, RegistryEventView, TransitionView
+
+
+class Models:
+    """The registered models of one project, and the aliases `dev`, `staging` and `prod` of each."""
+
+    def __init__(self, transport: Transport, project: str) -> None:
+        self._transport = transport
+        self._project = project
+
+    def search(self) -> list[ModelView]:
+        """Return all models by name, each with where its aliases point."""
+        return (self._transport.send(promotion_calls.list_models(self._project))).data
+
+    def get(self, name: str) -> ModelView:
+        """Return one model."""
+        return self._transport.send(promotion_calls.get_model(self._project, name))
+
+    def versions(self, name: str) -> list[ModelVersionView]:
+        """Return a model's versions, newest first."""
+        return (self._transport.send(promotion_calls.versions(self._project, name))).data
+
+    def history(
+        self, name: str, alias: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[TransitionView]:
+        """Return an alias's moves, newest first."""
+        return self._transport.send(promotion_calls.history(self._project, name, alias, limit, after))
+
+    def at(self, name: str, alias: str, time: datetime) -> TransitionView:
+        """Return which version an alias pointed to at a moment: the move that decided it."""
+        return self._transport.send(promotion_calls.at(self._project, name, alias, time))
+
+    def events(
+        self, name: str, *, limit: int = DEFAULT_LIMIT, after: str | None = None
+    ) -> Page[RegistryEventView]:
+        """Return a model's events, oldest first."""
+        return self._transport.send(promotion_calls.events(self._project, name, limit, after))
+
+    def promote(
+        self,
+        name: str,
+        version: int,
+        to: str,
+        *,
+        reason: str = "",
+        override_freeze: bool = False,
+        idempotency_key: str | None = None,
+    ) -> PromotionView:
+        """Ask that an alias point to a version; `client.approvals.get` tells how it goes."""
+        return self._transport.send(
+            promotion_calls.promote(
+                self._project, name, version, to, reason, override_freeze, idempotency_key
+            )
+        )
+
+    def roll_back(
+        self,
+        name: str,
+        alias: str,
+        *,
+        to: int | None = None,
+        reason: str = "",
+        idempotency_key: str | None = None,
+    ) -> TransitionView:
+        """Return an alias to the version before, or to a named one that it pointed to. At once."""
+        return self._transport.send(
+            promotion_calls.roll_back(self._project, name, alias, to, reason, idempotency_key)
+        )
+
+
+class Approvals:
+    """The inbox of one project: promotions, and what was said to them."""
+
+    def __init__(self, transport: Transport, project: str) -> None:
+        self._transport = transport
+        self._project = project
+
+    def search(
+        self,
+        *,
+        states: Sequence[str] = (),
+        model: str | None = None,
+        limit: int = DEFAULT_LIMIT,
+        after: str | None = None,
+    ) -> Page[PromotionSummary]:
+        """Return promotions, newest first; those with state `awaiting_approval` wait for somebody."""
+        return self._transport.send(
+            promotion_calls.list_promotions(self._project, states, model, limit, after)
+        )
+
+    def get(self, promotion: str) -> PromotionView:
+        """Return a promotion whole: gates with their numbers, and the `binding` to approve."""
+        return self._transport.send(promotion_calls.get_promotion(self._project, promotion))
+
+    def approve(self, promotion: str, binding: str, *, reason: str = "") -> PromotionView:
+        """Agree to exactly what was read; refused where that is no longer so."""
+        return self._transport.send(
+            promotion_calls.decide(self._project, promotion, "approve", binding, reason)
+        )
+
+    def reject(self, promotion: str, binding: str, *, reason: str = "") -> PromotionView:
+        """Refuse, which ends the promotion."""
+        return self._transport.send(
+            promotion_calls.decide(self._project, promotion, "reject", binding, reason)
+        )
+
+    def withdraw(self, promotion: str) -> PromotionView:
+        """Take one's own request back."""
+        return self._transport.send(promotion_calls.withdraw(self._project, promotion))
