@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from pydantic import BaseModel, ConfigDict
 from sqlalchemy import select
+from sqlalchemy.dialects.postgresql import distinct_on
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.access import ProjectId
@@ -70,7 +71,7 @@ async def evidence_of(session: AsyncSession, project_id: ProjectId, model_digest
     """Return the evidence of a model in a project, or None where nothing was measured."""
     rows = await session.scalars(
         select(EvaluationRow)
-        .distinct(EvaluationRow.suite)
+        .ext(distinct_on(EvaluationRow.suite))
         .where(EvaluationRow.project_id == project_id, EvaluationRow.model_digest == model_digest)
         .order_by(EvaluationRow.suite, EvaluationRow.id.desc())
     )
