@@ -105,43 +105,31 @@ _MEMORY = """
 """
 
 # What a queued job asks for, taken out of its spec once: a round over ten thousand jobs reads no JSON.
-_ASKS = """
-    ALTER TABLE jobs
-        ADD COLUMN asked_gpus BIGINT GENERATED ALWAYS AS (
-            COALESCE((COALESCE(spec->'trial', spec->'template', spec)->'resources'->>'gpus')::BIGINT, 0)
-        ) STORED,
-        ADD COLUMN asked_cpus BIGINT GENERATED ALWAYS AS (
-            COALESCE((COALESCE(spec->'trial', spec->'template', spec)->'resources'->>'cpus')::BIGINT, 1)
-        ) STORED,
-        ADD COLUMN asked_memory_bytes BIGINT GENERATED ALWAYS AS (
-            (COALESCE((COALESCE(spec->'trial', spec->'template', spec)->'resources'->>'memory_gb')::NUMERIC, 0)
-                * 1000000000)::BIGINT
-        ) STORED,
-        ADD COLUMN asked_nodes BIGINT GENERATED ALWAYS AS (
-            COALESCE((COALESCE(spec->'trial', spec->'template', spec)->'distributed'->>'num_nodes')::BIGINT, 1)
-        ) STORED,
-        ADD COLUMN asked_flavors TEXT GENERATED ALWAYS AS (
-            COALESCE(COALESCE(spec->'trial', spec->'template', spec)->'resources'->>'flavors', '[]')
-        ) STORED,
-        ADD COLUMN asked_spot TEXT GENERATED ALWAYS AS (
-            CASE COALESCE(spec->'trial', spec->'template', spec)->'resources'->>'spot'
-                WHEN 'true' THEN 'prefer' WHEN 'prefer' THEN 'prefer' WHEN 'only' THEN 'only' ELSE 'never'
-            END
-        ) STORED,
-        ADD COLUMN asked_price_cap DOUBLE PRECISION GENERATED ALWAYS AS (
-            (COALESCE(spec->'trial', spec->'template', spec)->'resources'->>'max_price_per_gpu_hour')
-                ::DOUBLE PRECISION
-        ) STORED,
-        ADD COLUMN asked_seconds BIGINT GENERATED ALWAYS AS (
-            (COALESCE(spec->'trial', spec->'template', spec)->'limits'->>'max_runtime_seconds')::BIGINT
-        ) STORED,
-        ADD COLUMN asked_retries BIGINT GENERATED ALWAYS AS (
-            COALESCE((COALESCE(spec->'trial', spec->'template', spec)->'limits'->>'max_retries')::BIGINT, 0)
-        ) STORED;
-"""
+_LAUNCH = "COALESCE(spec->'trial', spec->'template', spec)"
+_ASKS = {
+    "asked_gpus BIGINT": "COALESCE((resources->>'gpus')::BIGINT, 0)",
+    "asked_cpus BIGINT": "COALESCE((resources->>'cpus')::BIGINT, 1)",
+    "asked_memory_bytes BIGINT": "(COALESCE((resources->>'memory_gb')::NUMERIC, 0) * 1000000000)::BIGINT",
+    "asked_flavors TEXT": "COALESCE(resources->>'flavors', '[]')",
+    "asked_spot TEXT": """CASE resources->>'spot'
+        WHEN 'true' THEN 'prefer' WHEN 'prefer' THEN 'prefer' WHEN 'only' THEN 'only' ELSE 'never' END""",
+    "asked_price_cap DOUBLE PRECISION": "(resources->>'max_price_per_gpu_hour')::DOUBLE PRECISION",
+    "asked_nodes BIGINT": "COALESCE((distributed->>'num_nodes')::BIGINT, 1)",
+    "asked_seconds BIGINT": "(limits->>'max_runtime_seconds')::BIGINT",
+    "asked_retries BIGINT": "COALESCE((limits->>'max_retries')::BIGINT, 0)",
+}
+_BLOCKS = ("resources", "distributed", "limits")
 
 
 def upgrade() -> None:
     """Move forward."""
-    for statements in (_FLAVORS, _QUOTAS, _MEMORY, _ASKS):
+    for statements in (_FLAVORS, _QUOTAS, _MEMORY):
         op.execute(statements)
+    op.execute(f"ALTER TABLE jobs {', '.join(_added(column) for column in _ASKS)}")
+
+
+def _added(column: str) -> str:
+    expression = _ASKS[column]
+    for block in _BLOCKS:
+        expression = expression.replace(f"{block}->", f"{_LAUNCH}->'{block}'->")
+    return f"ADD COLUMN {column} GENERATED ALWAYS AS ({expression}) STORED"
