@@ -2,10 +2,11 @@
 
 from typing import Annotated, Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
 from steelyard.specs.base import Name, Spec
 from steelyard.specs.evaluations import SuiteRef, suite_name
+from steelyard.specs.gates import Gate
 from steelyard.specs.secrets import SecretName
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -113,8 +114,25 @@ class ResourcesBlock(Spec):
     cpus: Annotated[int, Field(ge=1, le=1024)] = 1
     """Cores granted. Trainers run with as many compute threads and no more."""
     memory_gb: Annotated[float, Field(gt=0.0)] = 2.0
-    spot: bool = False
-    """May run on capacity that can be taken back at short notice."""
+    flavors: Annotated[list[Name], Field(max_length=16)] = []
+    """Kinds of nodes that will do, the best first. Empty: any, the cheapest first."""
+    spot: Literal["never", "prefer", "only"] = "never"
+    """Whether it runs on capacity that can be taken back at short notice. `prefer`: there first, else on
+    demand, and its last retry on demand alone. Specs of before say true (`prefer`) or false (`never`)."""
+    max_price_per_gpu_hour: Annotated[float, Field(ge=0.0)] | None = None
+    """It waits for GPUs that cost no more, in the installation's currency. Unset: at any price."""
+
+    @field_validator("spot", mode="before")
+    @classmethod
+    def _upgrade_spot(cls, value: object) -> object:
+        return upgrade_spot(value)
+
+
+def upgrade_spot(value: object) -> object:
+    """Return the word for what specs said before there were three choices: true or false."""
+    if isinstance(value, bool):
+        return "prefer" if value else "never"
+    return value
 
 
 class LimitsBlock(Spec):
@@ -126,21 +144,6 @@ class LimitsBlock(Spec):
     """Launches after a failure. Preemption and eviction don't count."""
     stop_grace_seconds: Annotated[int, Field(ge=1, le=3600)] = 120
     """Time a trainer has to reach a step's end and save before it is killed."""
-
-
-class Gate(Spec):
-    """A bound on one metric of the evaluation; a job whose model misses one is not registered."""
-
-    metric: Annotated[str, Field(pattern=r"^[a-z0-9_]+/[a-z0-9_]+$")]
-    """`suite/metric`, such as `heldout/loss`."""
-    min: float | None = None
-    max: float | None = None
-
-    @model_validator(mode="after")
-    def _has_a_bound(self) -> Self:
-        if self.min is None and self.max is None:
-            raise ValueError("a gate needs min or max")
-        return self
 
 
 class EvaluationBlock(Spec):
@@ -177,7 +180,7 @@ class EvaluationBlock(Spec):
     @model_validator(mode="after")
     def _gates_name_suites(self) -> Self:
         for gate in self.gates:
-            if gate.metric.split("/")[0] not in self.suite_names:
+            if gate.suite not in self.suite_names:
                 raise ValueError(f"gate {gate.metric!r} names a suite that is not in suites")
         return self
 
