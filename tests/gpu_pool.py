@@ -146,9 +146,6 @@ async def price(database: Database, flavor: str, per_gpu_hour: Decimal) -> None:
     """Set what a flavor costs."""
     async with database.transaction() as session:
         await session.execute(
-            text("CREATE TABLE IF NOT EXISTS flavors (name TEXT PRIMARY KEY, price_per_gpu_hour NUMERIC)")
-        )
-        await session.execute(
             text(
                 "INSERT INTO flavors (name, price_per_gpu_hour) VALUES (:name, :price)"
                 " ON CONFLICT (name) DO UPDATE SET price_per_gpu_hour = excluded.price_per_gpu_hour"

@@ -4,18 +4,18 @@ from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, cast
 
-from sqlalchemy import column, select, table
+from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.ledger.demand import FREE, Price, highest
-
-_FLAVORS = table("flavors", column("name"), column("price_per_gpu_hour"))
+from steelyard.specs.blocks import upgrade_spot
+from steelyard.storage.tables import FlavorRow
 
 
 async def prices_of(session: AsyncSession, flavors: Iterable[str]) -> dict[str, Decimal]:
     """Return the price of a GPU-hour of each flavor; one that nobody has priced is not in it."""
-    query = select(_FLAVORS.c.name, _FLAVORS.c.price_per_gpu_hour).where(_FLAVORS.c.name.in_(set(flavors)))
-    return {name: Decimal(price) for name, price in await session.execute(query) if price is not None}
+    query = select(FlavorRow.name, FlavorRow.price_per_gpu_hour).where(FlavorRow.name.in_(set(flavors)))
+    return {name: price for name, price in await session.execute(query) if price is not None}
 
 
 async def ceiling(session: AsyncSession, spec: Mapping[str, Any]) -> Price:
@@ -28,8 +28,21 @@ async def ceiling(session: AsyncSession, spec: Mapping[str, Any]) -> Price:
     resources = _resources(spec)
     if resources["gpus"] == 0:
         return FREE
-    rows = await session.execute(select(_FLAVORS.c.name, _FLAVORS.c.price_per_gpu_hour))
-    return highest(Price(name, Decimal(price)) for name, price in rows if price is not None)
+    rows = await session.scalars(select(FlavorRow).where(FlavorRow.price_per_gpu_hour.is_not(None)))
+    return highest(
+        Price(row.name, row.price_per_gpu_hour or Decimal(0)) for row in rows if _could_take(row, resources)
+    )
+
+
+def _could_take(flavor: FlavorRow, resources: Mapping[str, Any]) -> bool:
+    """Whether the spec lets the scheduler choose a flavor."""
+    named, cap = resources.get("flavors"), resources.get("max_price_per_gpu_hour")
+    if named and flavor.name not in named:
+        return False
+    if cap is not None and (flavor.price_per_gpu_hour or 0) > Decimal(str(cap)):
+        return False
+    spot = upgrade_spot(resources.get("spot", "never"))
+    return spot == "prefer" or flavor.spot == (spot == "only")
 
 
 def _resources(spec: Mapping[str, Any]) -> Mapping[str, Any]:
