@@ -52,6 +52,8 @@ class Round:
         queued = snapshot.queued
         self._queue = queued if isinstance(queued, JobQueue) else JobQueue.of(queued)
         self._claimed: list[tuple[QueuedJob, Lane]] = []
+        self._claimants: list[tuple[QueuedJob, Lane]] = []
+        """Those whose claims stand at the round's end."""
         self._lines = self._line_up()
 
     def run(self) -> Decisions:
@@ -70,13 +72,14 @@ class Round:
             self._blocks,
             frozenset(grant.job_id for grant in self._grants),
             {nomination.job_id: nomination.nodes for nomination in self._nominations},
+            self._claimants,
         )
         return Decisions(
             tuple(self._grants),
             tuple(self._preemptions),
             tuple(self._nominations),
             self._pool.steps,
-            explanation.waiting,
+            explanation,
         )
 
     def _line_up(self) -> dict[str, ProjectLine]:
@@ -109,6 +112,7 @@ class Round:
             self._pool.promise(indices, shape)
             self._hold(standing, group, shape)
             self._nominations.append(Nomination(job.id, job.nominated_nodes))
+            self._claimants.append((job, lane))
 
     def _claimed_nodes(self, job: QueuedJob, shape: Shape) -> list[int] | None:
         indices = [i for name in job.nominated_nodes if (i := self._pool.index.get(name)) is not None]
@@ -247,6 +251,8 @@ class Round:
         if plan is None:
             return False
         self._carry_out(plan, job, shape, line.standing)
+        if (top := line.top()) is not None:
+            self._claimants.append(top)
         line.take()
         return True
 
@@ -295,10 +301,3 @@ class Round:
                 self._pool, self._standings, self._running, self._queue, self._policy
             )
         return self._preemptor_made
-
-    def _group_of(self, i: int) -> Group:
-        node = self._pool.nodes[i]
-        return next(group for key, group in self._pool.groups.items() if key == (node.flavor, node.spot))
-
-    def _promised_groups(self) -> frozenset[tuple[str, bool]]:
-        return frozenset()

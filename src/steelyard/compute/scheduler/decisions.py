@@ -1,11 +1,13 @@
 """What a round decides: who starts where, who leaves for whom, and why everybody else waits."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import cached_property
-from typing import NamedTuple
+from itertools import islice
+from typing import NamedTuple, Protocol
 
+from steelyard.compute.scheduler.queue import Lane
 from steelyard.compute.scheduler.snapshot import PreemptionRule
 
 
@@ -53,6 +55,23 @@ class WaitingCode(StrEnum):
     UNSCHEDULABLE = "unschedulable"
 
 
+_WAITING_IN_LINE = frozenset((WaitingCode.WAITING_FOR_CAPACITY,))
+
+
+@dataclass(frozen=True, slots=True)
+class Cause:
+    """What is said of all jobs of one project and shape."""
+
+    code: WaitingCode
+    numbers: Mapping[str, int | float | str]
+    template: str
+
+    @property
+    def sentence(self) -> str:
+        """Say it in words."""
+        return self.template.format(**self.numbers)
+
+
 class Waiting(NamedTuple):
     """Why one job waits, where it stands (1 is next), and the numbers behind it.
 
@@ -68,7 +87,20 @@ class Waiting(NamedTuple):
     @property
     def sentence(self) -> str:
         """Say it in words: what is missing, and what would free it."""
-        return self.template.format(position=self.position, **self.numbers)
+        text = self.template.format(**self.numbers)
+        return f"{text}; position {self.position}" if self.code in _WAITING_IN_LINE else text
+
+
+class Explained(Protocol):
+    """See `steelyard.compute.scheduler.explanation.Explanation`."""
+
+    def waiting(self) -> Iterator[Waiting]:
+        """Say why each job waits, as far as somebody reads."""
+        ...
+
+    def causes(self) -> Iterator[tuple[Lane, Cause]]:
+        """Say why the jobs of each lane wait."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -85,9 +117,17 @@ class Decisions:
     nominations: tuple[Nomination, ...]
     steps: int
     """Elementary looks at lanes, nodes and victims that the round took: its cost, on any machine."""
-    _explain: Callable[[], tuple[Waiting, ...]] = field(repr=False, compare=False)
+    explanation: Explained = field(repr=False, compare=False)
 
     @cached_property
     def waiting(self) -> tuple[Waiting, ...]:
         """Why each job that isn't granted waits, first in line first."""
-        return self._explain()
+        return tuple(self.explanation.waiting())
+
+    def first_waiting(self, count: int) -> tuple[Waiting, ...]:
+        """Return the head of `waiting`; the rest isn't worked out."""
+        return tuple(islice(self.explanation.waiting(), count))
+
+    def why(self, job_id: str) -> Waiting | None:
+        """Return why one job waits; None where it is granted or isn't in the queue."""
+        return next((reason for reason in self.explanation.waiting() if reason.job_id == job_id), None)

@@ -1,13 +1,12 @@
 """Why jobs wait: codes, positions, numbers, and sentences with what would free each job."""
 
 import heapq
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 
-from steelyard.compute.scheduler.decisions import Waiting, WaitingCode
+from steelyard.compute.scheduler.decisions import Cause, Waiting, WaitingCode
 from steelyard.compute.scheduler.pool import Pool, is_large_enough
-from steelyard.compute.scheduler.priorities import rank
+from steelyard.compute.scheduler.priorities import Rank, rank
 from steelyard.compute.scheduler.queue import JobQueue, Lane, QueuedJob, Shape, SpotPolicy
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import Allocation, Policy
@@ -15,6 +14,7 @@ from steelyard.compute.scheduler.snapshot import Allocation, Policy
 _BYTES_PER_GB = 10**9
 
 Numbers = dict[str, int | float | str]
+_Entry = tuple[Rank, QueuedJob, Lane]
 
 
 class BlockKind(StrEnum):
@@ -24,15 +24,6 @@ class BlockKind(StrEnum):
     QUOTA = "quota"
     NOT_OFFERED = "not_offered"
     """No group of nodes that are up, large enough and allowed to it."""
-
-
-@dataclass(frozen=True, slots=True)
-class Cause:
-    """What is said of all jobs of one project and shape."""
-
-    code: WaitingCode
-    numbers: Mapping[str, int | float | str]
-    template: str
 
 
 class Explanation:
@@ -48,6 +39,7 @@ class Explanation:
         blocks: Mapping[tuple[str, Shape], BlockKind],
         granted: frozenset[str],
         claims: Mapping[str, tuple[str, ...]],
+        claimants: Iterable[tuple[QueuedJob, Lane]],
     ) -> None:
         self._pool = pool
         self._standings = standings
@@ -57,55 +49,63 @@ class Explanation:
         self._blocks = blocks
         self._granted = granted
         self._claims = claims
+        self._claimants = claimants
         self._causes: dict[tuple[str, Shape], Cause] = {}
         self._by_shape: dict[Shape, Cause] = {}
 
-    def waiting(self) -> tuple[Waiting, ...]:
+    def waiting(self) -> Iterator[Waiting]:
         """Say of every job that wasn't granted why, in the order in which they are due.
 
-        Those that can never be placed come last: nobody waits behind them.
+        Those that can never be placed come last: nobody waits behind them. Work is done as far as somebody
+        reads, so the head of a long queue costs little.
         """
-        causes = [
-            (job.id, self._claim_cause(job) if job.id in self._claims else self._cause(lane))
-            for job, lane in self._in_line()
-        ]
-        causes.sort(key=lambda pair: pair[1].code is WaitingCode.UNSCHEDULABLE)
-        return tuple(
-            Waiting(job_id, cause.code, position, cause.numbers, cause.template)
-            for position, (job_id, cause) in enumerate(causes, start=1)
-        )
+        for position, (job, cause) in enumerate(self._in_order(), start=1):
+            yield Waiting(job.id, cause.code, position, cause.numbers, cause.template)
 
-    def _in_line(self) -> list[tuple[QueuedJob, Lane]]:
+    def causes(self) -> Iterator[tuple[Lane, Cause]]:
+        """Say of each lane why its jobs wait, those aside that have nodes promised."""
+        for lane in self._queue.lanes:
+            yield lane, self._cause(lane)
+
+    def _in_order(self) -> Iterator[tuple[QueuedJob, Cause]]:
+        for job, _ in sorted(self._claimants, key=lambda claim: self._rank(claim[0])):
+            yield job, self._claim_cause(job)
+        hopeless = {lane for lane, cause in self.causes() if cause.code is WaitingCode.UNSCHEDULABLE}
+        possible = [lane for lane in self._queue.lanes if lane not in hopeless]
+        for lanes in (possible, [lane for lane in self._queue.lanes if lane in hopeless]):
+            for job, lane in self._merge(lanes):
+                yield job, self._cause(lane)
+
+    def _merge(self, lanes: Iterable[Lane]) -> Iterator[tuple[QueuedJob, Lane]]:
         """Merge the projects' lines as if each job ahead already held what it asks for."""
-        lines: dict[str, list[tuple[tuple[float, float, int, str], QueuedJob, Lane]]] = {}
-        claimed: list[tuple[tuple[float, float, int, str], QueuedJob, Lane]] = []
-        for lane, jobs in self._queue.lanes.items():
-            line = lines.setdefault(lane.project, [])
-            for job in jobs:
-                if job.id not in self._granted:
-                    entry = (rank(job, self._pool.now_seconds, self._policy), job, lane)
-                    (claimed if job.id in self._claims else line).append(entry)
-        claimed.sort(key=lambda entry: entry[0])
-        merged = [(job, lane) for _, job, lane in claimed]
-        heap: list[tuple[float, tuple[float, float, int, str], str, int, Ahead]] = []
-        for name, line in lines.items():
-            line.sort(key=lambda entry: entry[0])
-            if line:
-                ahead = Ahead(self._standings, self._standings.of(name), self._pool)
-                heap.append((ahead.score(), line[0][0], name, 0, ahead))
+        by_project: dict[str, list[Lane]] = {}
+        for lane in lanes:
+            by_project.setdefault(lane.project, []).append(lane)
+        heap: list[tuple[float, Rank, str, Ahead, _Entry, Iterator[_Entry]]] = []
+        for name, found in by_project.items():
+            line = heapq.merge(*map(self._entries, found), key=_rank_of)
+            ahead = Ahead(self._standings, self._standings.of(name), self._pool)
+            if (first := next(line, None)) is not None:
+                heap.append((ahead.score(), first[0], name, ahead, first, line))
         heapq.heapify(heap)
         while heap:
-            _, _, name, place, ahead = heap[0]
-            line = lines[name]
-            _, job, lane = line[place]
-            merged.append((job, lane))
-            if place + 1 == len(line):
+            _, _, name, ahead, (_, job, lane), line = heap[0]
+            yield job, lane
+            following = next(line, None)
+            if following is None:
                 heapq.heappop(heap)
                 continue
             if len(heap) > 1:
                 ahead.add(lane.shape)
-            heapq.heapreplace(heap, (ahead.score(), line[place + 1][0], name, place + 1, ahead))
-        return merged
+            heapq.heapreplace(heap, (ahead.score(), following[0], name, ahead, following, line))
+
+    def _entries(self, lane: Lane) -> Iterator[_Entry]:
+        for job in self._queue.lanes[lane]:
+            if job.id not in self._granted and job.id not in self._claims:
+                yield self._rank(job), job, lane
+
+    def _rank(self, job: QueuedJob) -> Rank:
+        return rank(job, self._pool.now_seconds, self._policy)
 
     def _cause(self, lane: Lane) -> Cause:
         key = (lane.project, lane.shape)
@@ -189,7 +189,7 @@ class Explanation:
         if kept_for:
             numbers["kept_for"] = ", ".join(kept_for)
             text += "; nodes are kept for the first in line ({kept_for})"
-        return Cause(WaitingCode.WAITING_FOR_CAPACITY, numbers, text + "; position {position}")
+        return Cause(WaitingCode.WAITING_FOR_CAPACITY, numbers, text)
 
     def _next_end_minutes(self, indices: Iterable[int]) -> int | None:
         names = {self._pool.nodes[i].name for i in indices}
@@ -303,6 +303,10 @@ class Ahead:
         """Return the score with all that was added."""
         share = self._standing.share_with(self._flavor, self._gpus, self._cpus, self._memory)
         return self._standings.blend(share, self._standing.recent + self._recent, self._standing.weight)
+
+
+def _rank_of(entry: _Entry) -> Rank:
+    return entry[0]
 
 
 def _needs(shape: Shape) -> Numbers:

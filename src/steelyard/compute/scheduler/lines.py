@@ -1,6 +1,7 @@
 """A project's line: its lanes merged by effective priority, looked at from the front."""
 
 import heapq
+from collections.abc import Sequence
 
 from steelyard.compute.scheduler.priorities import Rank, rank
 from steelyard.compute.scheduler.queue import Lane, QueuedJob
@@ -19,11 +20,11 @@ class ProjectLine:
         self.standing = standing
         self._now = now_seconds
         self._policy = policy
-        self._lanes: list[tuple[Lane, tuple[QueuedJob, ...]]] = []
+        self._lanes: list[tuple[Lane, Sequence[QueuedJob]]] = []
         self._heap: list[_Entry] = []
         self._later: list[_Entry] = []
 
-    def add(self, lane: Lane, jobs: tuple[QueuedJob, ...]) -> None:
+    def add(self, lane: Lane, jobs: Sequence[QueuedJob]) -> None:
         """Add a lane's jobs, in order of arrival."""
         self._lanes.append((lane, jobs))
         heapq.heappush(self._heap, self._entry(len(self._lanes) - 1, 0))

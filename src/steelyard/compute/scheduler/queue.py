@@ -5,10 +5,10 @@ the thousands behind it.
 """
 
 from bisect import bisect_left
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from enum import StrEnum
-from typing import NamedTuple, Self
+from typing import NamedTuple, Self, overload
 
 
 class SpotPolicy(StrEnum):
@@ -75,12 +75,49 @@ class Lane(NamedTuple):
     made_way_for: tuple[str, ...]
 
 
+Arrival = tuple[float, int, str]
+
+
+class Arrivals(Sequence[QueuedJob]):
+    """Jobs of one lane, made one by one as somebody looks at them: most rounds look at a few of thousands.
+
+    Args:
+        pattern: any of them; all but its id and moment is common to all.
+        arrived: each one's moment and id, in that order, sorted.
+    """
+
+    __slots__ = ("_arrived", "_made", "_pattern")
+
+    def __init__(self, pattern: QueuedJob, arrived: Sequence[tuple[float, str]]) -> None:
+        self._pattern = pattern
+        self._arrived = arrived
+        self._made: dict[int, QueuedJob] = {}
+
+    def __len__(self) -> int:
+        return len(self._arrived)
+
+    @overload
+    def __getitem__(self, index: int) -> QueuedJob: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> tuple[QueuedJob, ...]: ...
+
+    def __getitem__(self, index: int | slice) -> QueuedJob | tuple[QueuedJob, ...]:
+        if isinstance(index, slice):
+            return tuple(self[i] for i in range(*index.indices(len(self))))
+        job = self._made.get(index)
+        if job is None:
+            moment, name = self._arrived[index]
+            job = self._made[index] = replace(self._pattern, id=name, submitted_seconds=moment)
+        return job
+
+
 class JobQueue:
     """An immutable queue; `plus` and `minus` share the lanes that they don't touch with the original."""
 
     __slots__ = ("_lanes",)
 
-    def __init__(self, lanes: Mapping[Lane, tuple[QueuedJob, ...]]) -> None:
+    def __init__(self, lanes: Mapping[Lane, Sequence[QueuedJob]]) -> None:
         self._lanes = lanes
 
     @classmethod
@@ -92,7 +129,7 @@ class JobQueue:
         return cls({lane: tuple(sorted(found, key=arrival)) for lane, found in lanes.items()})
 
     @property
-    def lanes(self) -> Mapping[Lane, tuple[QueuedJob, ...]]:
+    def lanes(self) -> Mapping[Lane, Sequence[QueuedJob]]:
         """The lanes, each in order of arrival; none is empty."""
         return self._lanes
 
@@ -126,7 +163,7 @@ class JobQueue:
             place = bisect_left(present, arrival(job), key=arrival)
             if place == len(present) or present[place].id != job.id:
                 raise KeyError(job.id)
-            rest = present[:place] + present[place + 1 :]
+            rest = (*present[:place], *present[place + 1 :])
             if rest:
                 lanes[lane] = rest
             else:
@@ -134,7 +171,7 @@ class JobQueue:
         return type(self)(lanes)
 
 
-def arrival(job: QueuedJob) -> tuple[float, int, str]:
+def arrival(job: QueuedJob) -> Arrival:
     """Return the key by which jobs of one priority are served."""
     return job.submitted_seconds, job.sequence, job.id
 
