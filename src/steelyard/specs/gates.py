@@ -45,7 +45,7 @@ class Gate(Spec):
     @model_validator(mode="after")
     def _has_a_bound(self) -> Self:
         if self.min is None and self.max is None and self.max_regression is None:
-            raise ValueError("a gate needs min, max or max_regression")
+            raise ValueError("a gate needs min or max, or max_regression")
         if self.min is not None and self.max is not None and self.min > self.max:
             raise ValueError("min is above max: nothing passes")
         return self
