@@ -13,11 +13,7 @@ _ORGANIZATION = text("SELECT organization_id FROM projects WHERE id = :project")
 _OTHERS = text(
     "SELECT EXISTS (SELECT 1 FROM principals WHERE kind = 'user' AND id <> :admin AND deleted_at IS NULL)"
 )
-_STANDING = text(
-    "SELECT active, project_roles, organization_roles,"
-    " EXISTS (SELECT 1 FROM principals WHERE id = :user AND kind = 'user') AS is_user"
-    " FROM standing_in_project(:project, :user)"
-)
+_IS_USER = text("SELECT EXISTS (SELECT 1 FROM principals WHERE id = :user AND kind = 'user')")
 
 
 async def organization_of(session: AsyncSession, project: ProjectId) -> str:
@@ -39,11 +35,14 @@ async def standing_of(session: AsyncSession, project: ProjectId, user: str) -> A
     if user == LOCAL_ADMIN_ID:
         alone = await is_alone(session)
         return Approver(user, is_person=alone, is_active=True, roles=frozenset({ProjectRole.ADMIN}))
-    row = (await session.execute(_STANDING, {"project": project, "user": user})).one()
-    roles = {ProjectRole(role) for role in row.project_roles}
-    if OrganizationRole.OWNER in row.organization_roles:
+    found = await standing.in_project(session, Actor(kind="user", id=user), project)
+    if found is None:
+        return Approver(user, is_person=False, is_active=False, roles=frozenset())
+    roles = {role for role in found.standing.roles if isinstance(role, ProjectRole)}
+    if OrganizationRole.OWNER in found.standing.roles:
         roles.add(ProjectRole.ADMIN)
-    return Approver(user, is_person=row.is_user, is_active=row.active, roles=frozenset(roles))
+    is_user = bool(await session.scalar(_IS_USER, {"user": user}))
+    return Approver(user, is_person=is_user, is_active=found.standing.active, roles=frozenset(roles))
 
 
 async def may_override_freeze(session: AsyncSession, actor: Actor, project: ProjectId) -> bool:
