@@ -100,6 +100,7 @@ class UploadService:
                     filename=filename,
                     size_bytes=size,
                     digest=digest,
+                    state="complete",
                     created_by=actor.id,
                 )
             )

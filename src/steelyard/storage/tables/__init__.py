@@ -2,7 +2,14 @@
 
 from steelyard.storage.tables.audit import AuditLeafRow, AuditRow, AuditSealRow
 from steelyard.storage.tables.base import Base
-from steelyard.storage.tables.datasets import DatasetRow, DatasetVersionRow, IngestRow, UploadRow
+from steelyard.storage.tables.datasets import (
+    AbandonedBlobRow,
+    DatasetRow,
+    DatasetVersionRow,
+    IngestRow,
+    UploadPartRow,
+    UploadRow,
+)
 from steelyard.storage.tables.evaluations import EvaluationRow, SuiteRow
 from steelyard.storage.tables.identity import (
     ApiTokenRow,
@@ -63,6 +70,7 @@ from steelyard.storage.tables.registry import ModelRow, ModelVersionRow
 from steelyard.storage.tables.secrets import SecretRow
 
 __all__ = [
+    "AbandonedBlobRow",
     "AliasRow",
     "AllocationRow",
     "ApiTokenRow",
@@ -119,6 +127,7 @@ __all__ = [
     "SecretRow",
     "SuiteRow",
     "TransitionRow",
+    "UploadPartRow",
     "UploadRow",
     "WebhookRow",
 ]

@@ -3,7 +3,7 @@
 from sqlalchemy import Boolean, ForeignKey, UniqueConstraint
 from sqlalchemy.orm import Mapped, mapped_column
 
-from steelyard.storage.tables.base import Base, CreatedAt, Json, TextKey
+from steelyard.storage.tables.base import Base, CreatedAt, Json, Moment, TextKey
 
 
 class DatasetRow(Base):
@@ -33,6 +33,18 @@ class DatasetVersionRow(Base):
     manifest: Mapped[Json]
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
+    deleted_at: Mapped[Moment | None]
+    """Set for a tombstone: no new job takes it, and lineage still knows what it was."""
+    deleted_by: Mapped[str | None]
+
+
+class AbandonedBlobRow(Base):
+    """An object that a deleted version held; swept away unless another version holds it too."""
+
+    __tablename__ = "abandoned_blobs"
+
+    digest: Mapped[TextKey]
+    abandoned_at: Mapped[CreatedAt]
 
 
 class UploadRow(Base):
@@ -45,8 +57,25 @@ class UploadRow(Base):
     filename: Mapped[str]
     size_bytes: Mapped[int]
     digest: Mapped[str]
+    state: Mapped[str]
+    """`receiving` until all parts are there."""
+    part_size_bytes: Mapped[int | None]
+    """None where it came in one piece."""
     created_by: Mapped[str]
     created_at: Mapped[CreatedAt]
+
+
+class UploadPartRow(Base):
+    """A part of an upload whose bytes are on the disk."""
+
+    __tablename__ = "upload_parts"
+
+    upload_id: Mapped[str] = mapped_column(ForeignKey("uploads.id", ondelete="CASCADE"), primary_key=True)
+    number: Mapped[int] = mapped_column(primary_key=True)
+    project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
+    size_bytes: Mapped[int]
+    digest: Mapped[str]
+    received_at: Mapped[CreatedAt]
 
 
 class IngestRow(Base):

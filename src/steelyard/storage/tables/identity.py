@@ -2,7 +2,7 @@
 
 from datetime import datetime
 
-from sqlalchemy import ARRAY, DateTime, ForeignKey, Identity, Index, LargeBinary, Text, UniqueConstraint
+from sqlalchemy import ARRAY, DateTime, ForeignKey, Identity, Index, LargeBinary, Text, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from steelyard.storage.tables.base import Base, CreatedAt, Moment, TextKey
@@ -43,8 +43,10 @@ class PrincipalRow(Base):
     disabled_at: Mapped[Moment | None]
     deleted_at: Mapped[Moment | None]
     last_login_at: Mapped[Moment | None]
-    sessions_valid_from: Mapped[datetime] = mapped_column(DateTime(timezone=True), server_default="-infinity")
-    """Sessions from before have been signed out."""
+    sessions_valid_from: Mapped[datetime] = mapped_column(
+        DateTime(timezone=True), server_default=text("to_timestamp(0)")
+    )
+    """He signed out then; sessions from before are over."""
 
 
 class PrincipalGroupRow(Base):
