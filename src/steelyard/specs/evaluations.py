@@ -22,6 +22,9 @@ OWN_ENGINE = "steelyard-1"
 """Change it with anything that changes a figure of the built-in suites."""
 LM_EVAL_VERSION = "0.4.13"
 """The one version of lm-evaluation-harness that results are made with."""
+RESULTS_FOLDER = "evaluations"
+RESULT_NAME = "result.json"
+SAMPLES_NAME = "samples.parquet"
 MAX_SUITE_BYTES = 32 << 20
 MAX_SUITE_FILES = 500
 

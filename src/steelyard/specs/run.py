@@ -52,6 +52,8 @@ class RunConfig(Message):
     model_path: str | None
     """The base model, as a local folder."""
     model_revision: str | None = None
+    base_adapter: str | None = None
+    """Stage evaluate: the adapter that lies on `model_path`, where the spec's model is one."""
     tuned_model_dir: str | None = None
     """Stage evaluate after training: the finished model, to be set beside the base."""
     dataset: DatasetFiles | None

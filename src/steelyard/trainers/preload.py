@@ -13,6 +13,7 @@ _MODULES = (
     "transformers",
     "transformers.models.llama.modeling_llama",
     "trl.trainer.sft_trainer",
+    "lm_eval.models.huggingface",
     "steelyard.trainers.sft",
     "steelyard.trainers.evaluate",
     "steelyard.trainers.script",

@@ -2,7 +2,7 @@
 # pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,7 +13,7 @@ from steelyard.runtime.failures import bad_config
 from steelyard.specs.blocks import DatasetFormat, TrainingBlock
 from steelyard.specs.states import Reason
 from steelyard.trainers.rows import Row
-from steelyard.trainers.scoring import Estimate, Sample, Scored, mean_loss, perplexity, picks, share
+from steelyard.trainers.scoring import Sample, Scored, picks
 from steelyard.trainers.templates import has_marks
 from steelyard.trainers.tokenizing import NO_LOSS, tokenize, tokenize_pairs
 
@@ -21,13 +21,11 @@ _OPTIONS = 4
 
 
 @dataclass(frozen=True)
-class Suite:
-    """Samples to score, and how their scores become figures by name."""
+class Question:
+    """The options of one question as sequences to score; `right` is the place of the right one."""
 
-    name: str
     samples: list[Sample]
-    summarise: Callable[[Sequence[Scored]], dict[str, Estimate]]
-    rows: int
+    right: int
 
 
 def first_rows(rows: Sequence[Row], limit: int) -> list[Row]:
@@ -35,20 +33,22 @@ def first_rows(rows: Sequence[Row], limit: int) -> list[Row]:
     return sorted(rows, key=digest_json)[:limit]
 
 
-def heldout_suite(
+def heldout_samples(
     rows: Sequence[Row], shape: DatasetFormat, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Suite:
-    """Loss on what training learns from: completions, assistants' turns, or all of a text."""
+) -> list[tuple[int, Sample]]:
+    """What training learns from, by row: completions, assistants' turns, or all of a text.
+
+    A row of which nothing is left to score within `max_length` is passed over.
+    """
     marks = shape == "messages" and has_marks(tokenizer.chat_template)
     options = TrainingBlock(max_length=max_length, overlong="truncate", assistant_only_loss=marks)
     examples = tokenize(rows, shape, tokenizer, options)
-    samples = [Sample(tuple(each.input_ids), tuple(each.labels)) for each in examples]
-    return Suite("heldout", samples, _summarise_heldout, len(samples))
+    return [(each.row, Sample(tuple(each.input_ids), tuple(each.labels))) for each in examples]
 
 
-def choices_suite(
+def choices_of(
     rows: Sequence[Row], shape: DatasetFormat, tokenizer: PreTrainedTokenizerBase, max_length: int
-) -> Suite:
+) -> list[Question]:
     """Each prompt with its own completion among three others, taken from other rows by content hash.
 
     Raises:
@@ -63,16 +63,26 @@ def choices_suite(
             f"{len(completions)}: add rows, or leave the suite out.",
             param="evaluation.suites",
         )
-    questions = [options_of(pair, completions) for pair in pairs]
+    options = [options_of(pair, completions) for pair in pairs]
     flat = [
         {"prompt": pair["prompt"], "completion": option}
-        for pair, options in zip(pairs, questions, strict=True)
-        for option in options
+        for pair, offered in zip(pairs, options, strict=True)
+        for option in offered
     ]
     tokenized = tokenize_pairs(flat, tokenizer)
     samples = [_completion_sample(each.input_ids, each.prompt_length, max_length) for each in tokenized]
-    right = [options.index(pair["completion"]) for pair, options in zip(pairs, questions, strict=True)]
-    return Suite("choices", samples, lambda scores: _summarise_choices(scores, right), len(pairs))
+    return [
+        Question(samples[at * _OPTIONS : (at + 1) * _OPTIONS], offered.index(pair["completion"]))
+        for at, (pair, offered) in enumerate(zip(pairs, options, strict=True))
+    ]
+
+
+def picks_of(scores: Sequence[Scored]) -> dict[str, int]:
+    """Return the option picked, by metric: by mean over tokens, and by sum."""
+    return {
+        "accuracy": picks(scores, normalised=True),
+        "accuracy_sum": picks(scores, normalised=False),
+    }
 
 
 def options_of(pair: Row, completions: Sequence[Any]) -> list[Any]:
@@ -103,20 +113,3 @@ def _completion_sample(ids: list[int], prompt_length: int, max_length: int) -> S
     # A first token has nothing before it to be foretold from.
     start = max(prompt_length, 1)
     return Sample(tuple(cut), tuple([NO_LOSS] * min(start, len(cut)) + cut[start:]))
-
-
-def _summarise_heldout(scores: Sequence[Scored]) -> dict[str, Estimate]:
-    loss = mean_loss(scores)
-    return {"loss": loss, "perplexity": perplexity(loss)}
-
-
-def _summarise_choices(scores: Sequence[Scored], right: Sequence[int]) -> dict[str, Estimate]:
-    questions = [scores[first : first + _OPTIONS] for first in range(0, len(scores), _OPTIONS)]
-    found: dict[str, Estimate] = {}
-    for name, normalised in (("accuracy", True), ("accuracy_sum", False)):
-        hits = [
-            picks(options, normalised=normalised) == place
-            for options, place in zip(questions, right, strict=True)
-        ]
-        found[name] = share(hits)
-    return found

@@ -9,7 +9,7 @@ import torch
 from tests.run_factory import CHATS, PAIRS, TEXTS
 
 from steelyard.trainers.scoring import Sample, Scored, mean_loss, perplexity, picks, score, share
-from steelyard.trainers.suites import choices_suite, first_rows, heldout_suite, options_of
+from steelyard.trainers.suites import choices_of, first_rows, heldout_samples, options_of, picks_of
 from steelyard.trainers.tokenizing import NO_LOSS
 
 
@@ -88,22 +88,17 @@ class TestChoices:
         assert len(set(places)) > 1
 
     def test_a_model_that_knows_is_always_right(self, tokenizer: Any) -> None:
-        suite = choices_suite(PAIRS[:6], "prompt_completion", tokenizer, 64)
-        known = heldout_suite(PAIRS[:6], "prompt_completion", tokenizer, 64)
-        right = {sample.input_ids for sample in known.samples}
-        scores = [Scored(-1.0 if each.input_ids in right else -9.0, 3) for each in suite.samples]
-        assert suite.summarise(scores)["accuracy"].value == 1.0
-        assert (
-            suite.summarise([Scored(-9.0 if s.log_likelihood == -1.0 else -1.0, 3) for s in scores])[
-                "accuracy_sum"
-            ].value
-            == 0.0
-        )
+        questions = choices_of(PAIRS[:6], "prompt_completion", tokenizer, 64)
+        known = heldout_samples(PAIRS[:6], "prompt_completion", tokenizer, 64)
+        for question, (_, own) in zip(questions, known, strict=True):
+            sure = [-1.0 if each.input_ids == own.input_ids else -9.0 for each in question.samples]
+            assert set(picks_of([Scored(each, 3) for each in sure]).values()) == {question.right}
+            unsure = [-10.0 - each for each in sure]
+            assert question.right not in picks_of([Scored(each, 3) for each in unsure]).values()
 
     def test_conversations_ask_for_their_last_turn(self, tokenizer: Any) -> None:
-        suite = choices_suite(CHATS[:5], "messages", tokenizer, 64)
-        assert suite.rows == 5
-        assert len(suite.samples) == 20
+        questions = choices_of(CHATS[:5], "messages", tokenizer, 64)
+        assert [len(question.samples) for question in questions] == [4] * 5
 
 
 class TestHeldout:
@@ -111,11 +106,10 @@ class TestHeldout:
         assert first_rows(PAIRS, 5) == first_rows(PAIRS[::-1], 5)
 
     def test_only_the_assistant_is_scored(self, tokenizer: Any) -> None:
-        suite = heldout_suite(CHATS[:1], "messages", tokenizer, 64)
-        (sample,) = suite.samples
+        ((_, sample),) = heldout_samples(CHATS[:1], "messages", tokenizer, 64)
         scored = [label for label in sample.labels if label != NO_LOSS]
         assert tokenizer.decode(scored) == "The number is 0.<|im_end|>"
 
     def test_text_is_scored_whole(self, tokenizer: Any) -> None:
-        (sample,) = heldout_suite(TEXTS[:1], "text", tokenizer, 64).samples
+        ((_, sample),) = heldout_samples(TEXTS[:1], "text", tokenizer, 64)
         assert sample.labels == sample.input_ids

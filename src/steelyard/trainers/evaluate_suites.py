@@ -1,0 +1,59 @@
+"""Which workload a suite's name stands for."""
+
+from pathlib import Path
+
+from transformers import PreTrainedTokenizerBase
+
+from steelyard.runtime.failures import bad_config
+from steelyard.specs.evaluations import BUILT_IN_SUITES, LIBRARY_PREFIX
+from steelyard.specs.states import Reason
+from steelyard.trainers.evaluate_builtin import Choices, Heldout
+from steelyard.trainers.evaluate_orders import Orders
+from steelyard.trainers.evaluate_tasks import Tasks
+from steelyard.trainers.evaluate_workload import Workload
+from steelyard.trainers.rows import read_rows
+from steelyard.trainers.suites import first_rows
+
+_BUILT_IN = {"heldout": Heldout, "choices": Choices}
+
+
+def load_workload(
+    name: str, orders: Orders, tokenizer: PreTrainedTokenizerBase | None, scratch: Path
+) -> Workload:
+    """Read a suite's samples.
+
+    Raises:
+        RunFailure: its data or files are not what it needs.
+    """
+    if not is_task_suite(name):
+        assert tokenizer is not None
+        assert orders.dataset is not None
+        shape = orders.dataset.format
+        rows = read_rows(orders.dataset.validation, shape, "validation")
+        used = first_rows(rows, orders.evaluation.max_samples)
+        return _BUILT_IN[name](used, shape, tokenizer, orders.max_length)
+    folder = orders.suites.get(name)
+    if folder is None:
+        raise bad_config(
+            Reason.BAD_CONFIG,
+            f"run.json names no folder for suite {name}: submit again.",
+            param="evaluation.suites",
+        )
+    if not name.startswith(LIBRARY_PREFIX):
+        _stay_offline()
+    return Tasks(folder, orders.evaluation, scratch)
+
+
+def is_task_suite(name: str) -> bool:
+    """Whether the engine runs it, rather than the platform itself."""
+    return name not in BUILT_IN_SUITES
+
+
+def _stay_offline() -> None:
+    """A suite's files are all that its tasks may read: nothing is looked for on a hub."""
+    import datasets.config  # noqa: PLC0415 - takes a second, and only suites of tasks need it
+    import huggingface_hub.constants  # noqa: PLC0415 - as above
+
+    datasets.config.HF_HUB_OFFLINE = True
+    datasets.config.HF_DATASETS_OFFLINE = True
+    huggingface_hub.constants.HF_HUB_OFFLINE = True
