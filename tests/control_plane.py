@@ -20,10 +20,17 @@ from steelyard.datasets.uploads import UploadService
 from steelyard.governance.audit.keys import load_verifier
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
-from steelyard.governance.identity import Actor, AttemptTokens, Authenticator, SessionTokens
+from steelyard.governance.authentication import Authenticator
+from steelyard.governance.identity import Actor, AttemptTokens, SessionTokens
 from steelyard.governance.ledger.budgets import BudgetService
 from steelyard.governance.ledger.costs import CostService
+from steelyard.governance.memberships import MembershipService
+from steelyard.governance.organizations import OrganizationService
+from steelyard.governance.projects import ProjectService
 from steelyard.governance.secrets.service import SecretService
+from steelyard.governance.service_accounts import ServiceAccountService
+from steelyard.governance.tokens import TokenService
+from steelyard.governance.users import UserService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
 from steelyard.jobs.endings import EndingService
@@ -98,8 +105,14 @@ async def serve(
         async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as mlflow:
             services = Services(
                 database=database,
-                authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions),
+                authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions, database),
                 session_tokens=sessions,
+                organizations=OrganizationService(database),
+                projects=ProjectService(database),
+                memberships=MembershipService(database),
+                users=UserService(database),
+                service_accounts=ServiceAccountService(database),
+                tokens=TokenService(database),
                 submission=submission,
                 commands=CommandService(database, clock),
                 queries=QueryService(database),
@@ -151,5 +164,6 @@ async def serve(
             server.should_exit = True
             await tasks[0]
             await services.refusals.close()
+            await services.authenticator.close()
             tasks[1].cancel()
             await asyncio.gather(tasks[1], return_exceptions=True)

@@ -13,13 +13,13 @@ def services_of(request: Request) -> Services:
     return cast("Services", request.app.state.services)
 
 
-def actor_of(request: Request) -> Actor:
+async def actor_of(request: Request) -> Actor:
     """Return who sent the request.
 
     Raises:
         Unauthenticated: no token, or one that is not known.
     """
-    actor = services_of(request).authenticator.authenticate(
+    actor = await services_of(request).authenticator.authenticate(
         bearer_token(request), request_id_of(request), request.client.host if request.client else None
     )
     request.state.actor = actor

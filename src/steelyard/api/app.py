@@ -6,6 +6,7 @@ from contextlib import AbstractAsyncContextManager
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from steelyard.api.bodies import BODY_MODELS
 from steelyard.api.errors import register_error_handlers
 from steelyard.api.middleware import RequestMiddleware
 from steelyard.api.refusals import RefusalMiddleware
@@ -21,12 +22,17 @@ from steelyard.api.routes import (
     lineage,
     mlflow,
     models,
+    organizations,
+    projects,
     promotions,
     rules,
     schemas,
     secrets,
+    service_accounts,
     sessions,
     streams,
+    tokens,
+    users,
     webhooks,
 )
 from steelyard.api.services import Services
@@ -52,6 +58,11 @@ _ROUTERS = (
     budgets,
     costs,
     secrets,
+    organizations,
+    projects,
+    users,
+    service_accounts,
+    tokens,
     sessions,
     mlflow,
 )
@@ -81,7 +92,7 @@ def _openapi(app: FastAPI) -> dict[str, object]:
         return app.openapi_schema
     document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     schemas_part = document["components"]["schemas"]
-    for model in (*SPEC_CLASSES.values(), IngestRequest):
+    for model in (*SPEC_CLASSES.values(), IngestRequest, *BODY_MODELS.values()):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas_part.update(schema.pop("$defs", {}))
         schemas_part[model.__name__] = schema

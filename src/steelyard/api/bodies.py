@@ -10,6 +10,15 @@ from steelyard.kit.errors import InvalidRequest
 Body = TypeVar("Body", bound=BaseModel)
 
 MAX_BODY_BYTES = 2 * 1024 * 1024
+BODY_MODELS: dict[str, type[BaseModel]] = {}
+"""Models of bodies that are parsed by hand, for the OpenAPI document to hold."""
+
+
+def body_schema(model: type[BaseModel]) -> dict[str, Any]:
+    """Return what a route's `openapi_extra` must hold, where it parses a body of `model` by hand."""
+    BODY_MODELS[model.__name__] = model
+    schema = {"$ref": f"#/components/schemas/{model.__name__}"}
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": schema}}}}
 
 
 async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
@@ -26,12 +35,6 @@ async def read_body(request: Request, max_bytes: int = MAX_BODY_BYTES) -> bytes:
             raise InvalidRequest(f"the body is larger than {max_bytes} bytes; send less")
         pieces.append(piece)
     return b"".join(pieces)
-
-
-def body_schema(model: type[BaseModel]) -> dict[str, Any]:
-    """Return what a route's `openapi_extra` says of a body that the route reads itself."""
-    content = {"application/json": {"schema": model.model_json_schema()}}
-    return {"requestBody": {"required": True, "content": content}}
 
 
 def parse_body(body: bytes, model: type[Body], refusal: type[InvalidRequest] = InvalidRequest) -> Body:

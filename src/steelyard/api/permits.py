@@ -10,8 +10,9 @@ from typing import Any, Literal
 from steelyard.specs.access import Permission
 
 KEY = "x-permission"
-Special = Literal["public", "authenticated", "attempt"]
-"""Anybody; anybody who is known, about themselves; a training process, about its own attempt."""
+Special = Literal["public", "authenticated", "attempt", "mlflow"]
+"""Anybody; anybody who is known, about themselves; a training process, about its own attempt; what
+`api.mlflow_gate` says of each path below /mlflow."""
 
 
 def permits(permission: Permission | Special) -> dict[str, Any]:

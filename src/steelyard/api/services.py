@@ -11,10 +11,17 @@ from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
-from steelyard.governance.identity import Authenticator, SessionTokens
+from steelyard.governance.authentication import Authenticator
+from steelyard.governance.identity import SessionTokens
 from steelyard.governance.ledger.budgets import BudgetService
 from steelyard.governance.ledger.costs import CostService
+from steelyard.governance.memberships import MembershipService
+from steelyard.governance.organizations import OrganizationService
+from steelyard.governance.projects import ProjectService
 from steelyard.governance.secrets.service import SecretService
+from steelyard.governance.service_accounts import ServiceAccountService
+from steelyard.governance.tokens import TokenService
+from steelyard.governance.users import UserService
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
@@ -40,6 +47,12 @@ class Services:
     database: Database
     authenticator: Authenticator
     session_tokens: SessionTokens
+    organizations: OrganizationService
+    projects: ProjectService
+    memberships: MembershipService
+    users: UserService
+    service_accounts: ServiceAccountService
+    tokens: TokenService
     submission: SubmissionService
     commands: CommandService
     queries: QueryService

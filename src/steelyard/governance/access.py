@@ -10,10 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import standing
 from steelyard.governance.identity import Actor
-from steelyard.governance.policy import decide
+from steelyard.governance.policy import Verdict, decide, weigh_grant
 from steelyard.governance.standing import Found
 from steelyard.kit.errors import NotFound, PermissionDenied, SteelyardError, Unauthenticated
-from steelyard.specs.access import Permission
+from steelyard.specs.access import OrganizationRole, Permission, ProjectRole
 
 ProjectId = NewType("ProjectId", str)
 """A project that was checked for the actor. Repositories take nothing else, so no query forgets to."""
@@ -62,6 +62,46 @@ async def authorize_installation(session: AsyncSession, actor: Actor, permission
     """
     found = await standing.in_installation(session, actor)
     _require(found, permission, NotFound("nothing here for you"))
+
+
+async def require_active(session: AsyncSession, actor: Actor) -> None:
+    """Check that somebody may do what everybody may do about himself.
+
+    Raises:
+        NotFound: an attempt asks.
+        Unauthenticated: his account was closed, or his token revoked, since he was recognized.
+    """
+    if actor.kind == "system":
+        return
+    found = await standing.in_installation(session, actor)
+    if found.standing.kind not in ("user", "service_account"):
+        raise NotFound("nothing here for you")
+    if not found.standing.active:
+        raise Unauthenticated("this account or token was closed; ask who administers this installation")
+
+
+async def authorize_grant(session: AsyncSession, actor: Actor, project: str, role: ProjectRole) -> ProjectId:
+    """As `authorize` for giving or taking a role in a project: nobody disposes of more than he holds."""
+    found = await standing.in_project(session, actor, project)
+    _require(found, Permission.MEMBER_WRITE, _no_project(project))
+    _require_may_grant(found, role)
+    return ProjectId(project)
+
+
+async def authorize_organization_grant(
+    session: AsyncSession, actor: Actor, organization: str, role: ProjectRole | OrganizationRole
+) -> OrganizationId:
+    """As `authorize_organization` for giving or taking a role: nobody disposes of more than he holds."""
+    found = await standing.in_organization(session, actor, organization)
+    _require(found, Permission.ORGANIZATION_WRITE, _no_organization(organization))
+    _require_may_grant(found, role)
+    return OrganizationId(organization)
+
+
+def _require_may_grant(found: Found | None, role: ProjectRole | OrganizationRole) -> None:
+    verdict = weigh_grant(found.standing, role) if found else Verdict("hidden")
+    if verdict.outcome != "allow":
+        raise PermissionDenied(verdict.reason)
 
 
 def _no_project(project: str) -> NotFound:

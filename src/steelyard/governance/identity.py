@@ -1,20 +1,22 @@
 """Who is calling. Tokens are compared in constant time and never stored or logged."""
 
 import base64
+import binascii
 import hashlib
 import hmac
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from typing import Literal
 
 from steelyard.governance.policy import Scope
 from steelyard.kit.clock import Clock, utc_now
-from steelyard.kit.errors import Unauthenticated
 
 LOCAL_ADMIN_ID = "admin"
 """Who holds the installation's own token. Its row in `principals` keeps the name from everybody else."""
 
 _ATTEMPT_PREFIX = "sya_"
 _SESSION_PREFIX = "sys_"
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True)
@@ -22,7 +24,8 @@ class Actor:
     """Somebody who acts: a person, a service account, the platform, a training process, or a stranger.
 
     `project_id` and `attempt_id` are set for an attempt alone; it reaches nothing but itself. `scope` bounds
-    what the token that was sent may be used for, and `token_id` names it, where it is an API token.
+    what the token that was sent may be used for. `token_id` names it where it is an API token; where it is a
+    session's, `signed_in_at` says since when that is.
     """
 
     kind: Literal["user", "service_account", "system", "attempt", "anonymous"]
@@ -33,6 +36,7 @@ class Actor:
     attempt_id: str | None = None
     scope: Scope = field(default_factory=Scope)
     token_id: str | None = None
+    signed_in_at: datetime | None = None
 
 
 SYSTEM = Actor(kind="system", id="system")
@@ -65,64 +69,53 @@ class AttemptTokens:
         return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
+@dataclass(frozen=True)
+class Session:
+    """What a session's token says: whose it is, and since when."""
+
+    principal_id: str
+    signed_in_at: datetime
+
+
 class SessionTokens:
-    """Tokens of browser sessions: `sys_<expiry, Unix seconds>.<HMAC-SHA256 of it>`.
+    """Tokens of sessions: `sys_<base64url of principal|issued|expiry, in Unix microseconds>.<HMAC-SHA256>`.
 
     A link for a person carries a short-lived one, which is exchanged for a longer-lived cookie, so that no
-    lasting token stands in a browser's history.
+    lasting token stands in a browser's history. Whether its principal has signed out or was closed since, the
+    database says.
     """
 
     def __init__(self, key: bytes, clock: Clock = utc_now) -> None:
         self._key = key
         self._clock = clock
 
-    def issue(self, lifetime_seconds: int) -> str:
-        """Return a token that is good for so long."""
-        expiry = int(self._clock().timestamp()) + lifetime_seconds
-        return f"{_SESSION_PREFIX}{expiry}.{self._signature(str(expiry))}"
+    def issue(self, principal_id: str, lifetime_seconds: int) -> str:
+        """Return a token of a principal that is good for so long."""
+        now = self._clock()
+        expiry = now + timedelta(seconds=lifetime_seconds)
+        content = f"{principal_id}|{_microseconds(now)}|{_microseconds(expiry)}".encode()
+        payload = base64.urlsafe_b64encode(content).rstrip(b"=").decode()
+        return f"{_SESSION_PREFIX}{payload}.{self._signature(payload)}"
 
-    def is_valid(self, token: str) -> bool:
-        """Whether a token was issued here and is not past its time."""
+    def session_of(self, token: str) -> Session | None:
+        """Return whose token it is; None where it was not issued here or is past its time."""
         if not token.startswith(_SESSION_PREFIX):
-            return False
-        expiry, _, signature = token.removeprefix(_SESSION_PREFIX).partition(".")
-        if not hmac.compare_digest(signature.encode(), self._signature(expiry).encode()):
-            return False
-        return int(expiry) >= self._clock().timestamp()
+            return None
+        payload, _, signature = token.removeprefix(_SESSION_PREFIX).partition(".")
+        if not hmac.compare_digest(signature.encode(), self._signature(payload).encode()):
+            return None
+        try:
+            content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
+        except (binascii.Error, ValueError):  # signed, but not by this version
+            return None
+        principal_id, issued, expiry = content.rsplit("|", 2)
+        if int(expiry) < _microseconds(self._clock()):
+            return None
+        return Session(principal_id, _EPOCH + timedelta(microseconds=int(issued)))
 
-    def _signature(self, expiry: str) -> str:
-        return hmac.new(self._key, f"session:{expiry}".encode(), hashlib.sha256).hexdigest()
+    def _signature(self, payload: str) -> str:
+        return hmac.new(self._key, f"session:{payload}".encode(), hashlib.sha256).hexdigest()
 
 
-class Authenticator:
-    """Turns a bearer token into an actor.
-
-    Args:
-        admin_token: the local admin's token.
-        attempt_tokens: verifies the tokens of training processes.
-        session_tokens: verifies the tokens of browser sessions, which act for the local admin.
-    """
-
-    def __init__(
-        self, admin_token: str, attempt_tokens: AttemptTokens, session_tokens: SessionTokens
-    ) -> None:
-        self._admin_digest = hashlib.sha256(admin_token.encode()).digest()
-        self._attempt_tokens = attempt_tokens
-        self._session_tokens = session_tokens
-
-    def authenticate(self, token: str | None, request_id: str | None, source: str | None) -> Actor:
-        """Return who sent `token`.
-
-        Raises:
-            Unauthenticated: no token, or one that is not known.
-        """
-        if not token:
-            raise Unauthenticated("send 'Authorization: Bearer <token>'; 'steelyard token' prints yours")
-        if hmac.compare_digest(hashlib.sha256(token.encode()).digest(), self._admin_digest):
-            return Actor(kind="user", id=LOCAL_ADMIN_ID, request_id=request_id, source=source)
-        if self._session_tokens.is_valid(token):
-            return Actor(kind="user", id=LOCAL_ADMIN_ID, request_id=request_id, source=source)
-        attempt_id = self._attempt_tokens.attempt_of(token)
-        if attempt_id is not None:
-            return Actor("attempt", attempt_id, request_id, source, attempt_id=attempt_id)
-        raise Unauthenticated("this token is not known here; 'steelyard token' prints the local admin's")
+def _microseconds(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(microseconds=1)

@@ -73,6 +73,14 @@ class Scope:
         """Whether it bounds nothing."""
         return self.projects is None and self.permissions is None
 
+    def is_within(self, outer: "Scope") -> bool:
+        """Whether it reaches no further than another."""
+        projects = outer.projects is None or (self.projects is not None and self.projects <= outer.projects)
+        return projects and (
+            outer.permissions is None
+            or (self.permissions is not None and self.permissions <= outer.permissions)
+        )
+
 
 @dataclass(frozen=True)
 class Resource:
@@ -128,12 +136,28 @@ def roles_with(permission: Permission, resource: Resource) -> list[Role]:
         "installation": (InstallationRole,),
     }
     able = [role for role, what in PERMISSIONS.items() if permission in what]
-    return [role for role in able if isinstance(role, places[resource.kind])]
+    counting = _counting(frozenset(able), permission, resource)
+    return [role for role in able if role in counting and isinstance(role, places[resource.kind])]
 
 
 def permitted(roles: frozenset[Role]) -> frozenset[Permission]:
     """Return all that some roles permit together."""
     return frozenset[Permission]().union(*(PERMISSIONS[role] for role in roles))
+
+
+def held(standing: Standing) -> frozenset[Permission]:
+    """Return all that somebody may do to a resource, within the bounds of the token that he sent."""
+    everything = standing.is_local_admin or standing.kind == "system"
+    own = frozenset(Permission) if everything else permitted(standing.roles)
+    return own if standing.scope.permissions is None else own & standing.scope.permissions
+
+
+def weigh_grant(standing: Standing, role: Role) -> Verdict:
+    """Say whether somebody may give or take a role: nobody disposes of more than he holds himself."""
+    more = PERMISSIONS[role] - held(standing)
+    if not more:
+        return _ALLOW
+    return Verdict("deny", f"{role.value!r} permits {min(more).value!r}, which you don't hold yourself")
 
 
 def _system_does_the_platforms_work(standing: Standing, _p: Permission, _r: Resource) -> Verdict | None:
@@ -162,8 +186,9 @@ def _tokens_reach_their_own_projects(
 def _outsiders_see_nothing(standing: Standing, permission: Permission, resource: Resource) -> Verdict | None:
     if standing.is_local_admin or standing.is_member or resource.kind == "installation":
         return None
+    counting = _counting(standing.roles, permission, resource)
     within = standing.roles - frozenset(InstallationRole)
-    return None if within or permission in permitted(standing.roles) else _HIDDEN
+    return None if within or permission in permitted(counting) else _HIDDEN
 
 
 def _tokens_do_what_they_were_made_for(
@@ -196,8 +221,8 @@ def _members_read_the_name_of_their_organization(
     return _ALLOW if reading and standing.is_member else None
 
 
-def _roles_permit(standing: Standing, permission: Permission, _resource: Resource) -> Verdict | None:
-    return _ALLOW if permission in permitted(standing.roles) else None
+def _roles_permit(standing: Standing, permission: Permission, resource: Resource) -> Verdict | None:
+    return _ALLOW if permission in permitted(_counting(standing.roles, permission, resource)) else None
 
 
 RULES: tuple[Rule, ...] = (
@@ -213,6 +238,13 @@ RULES: tuple[Rule, ...] = (
     _roles_permit,
 )
 """In the order in which they are asked."""
+
+
+def _counting(roles: frozenset[Role], permission: Permission, resource: Resource) -> frozenset[Role]:
+    """Return the roles that count: operators make organizations, and leave them to their owners then."""
+    if permission is P.ORGANIZATION_WRITE and resource.kind != "installation":
+        return roles - frozenset(InstallationRole)
+    return roles
 
 
 def _lacking(permission: Permission, resource: Resource) -> str:

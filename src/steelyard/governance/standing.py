@@ -15,11 +15,14 @@ from steelyard.specs.access import OrganizationRole, ProjectRole
 _IN_PROJECT = text(
     "SELECT standing.*, CASE WHEN :everywhere OR cardinality(project_roles || organization_roles ||"
     " installation_roles) > 0 THEN set_config('steelyard.project', project_id, true) END"
-    " FROM standing_in_project(:project, :principal) standing"
+    " FROM standing_in_project(:project, :principal, :token, :signed_in_at) standing"
 )
-_IN_ORGANIZATION = text("SELECT * FROM standing_in_organization(:organization, :principal)")
+_IN_ORGANIZATION = text(
+    "SELECT * FROM standing_in_organization(:organization, :principal, :token, :signed_in_at)"
+)
 _IN_INSTALLATION = text(
-    "SELECT is_active_principal(:principal), roles_in_organization(first_organization(), :principal)"
+    "SELECT is_active_principal(:principal, :token, :signed_in_at),"
+    " roles_in_organization(first_organization(), :principal)"
 )
 _OF_INSTALLATION = {
     OrganizationRole.OWNER: InstallationRole.OPERATOR,
@@ -41,7 +44,7 @@ async def in_project(session: AsyncSession, actor: Actor, project: str) -> Found
     """
     everywhere = is_local_admin(actor) or actor.kind == "system"
     rows = await session.execute(
-        _IN_PROJECT, {"project": project, "principal": _principal(actor), "everywhere": everywhere}
+        _IN_PROJECT, {**_identity(actor), "project": project, "everywhere": everywhere}
     )
     row = rows.one_or_none()
     if row is None:
@@ -56,9 +59,7 @@ async def in_project(session: AsyncSession, actor: Actor, project: str) -> Found
 
 async def in_organization(session: AsyncSession, actor: Actor, organization: str) -> Found | None:
     """Return the organization and the actor's standing in it; None where there is no such organization."""
-    rows = await session.execute(
-        _IN_ORGANIZATION, {"organization": organization, "principal": _principal(actor)}
-    )
+    rows = await session.execute(_IN_ORGANIZATION, {**_identity(actor), "organization": organization})
     row = rows.one_or_none()
     if row is None:
         return None
@@ -71,7 +72,7 @@ async def in_organization(session: AsyncSession, actor: Actor, organization: str
 
 async def in_installation(session: AsyncSession, actor: Actor) -> Found:
     """Return the actor's standing in the installation as a whole."""
-    active, roles = (await session.execute(_IN_INSTALLATION, {"principal": _principal(actor)})).one()
+    active, roles = (await session.execute(_IN_INSTALLATION, _identity(actor))).one()
     standing = _standing(actor, _installation_roles(roles), active=active, is_member=False)
     return Found(Resource("installation", "installation"), standing)
 
@@ -81,9 +82,10 @@ def is_local_admin(actor: Actor) -> bool:
     return actor.kind == "user" and actor.id == LOCAL_ADMIN_ID
 
 
-def _principal(actor: Actor) -> str:
-    """Return the id under which roles are held; an attempt or a stranger holds none."""
-    return actor.id if actor.kind in ("user", "service_account") else ""
+def _identity(actor: Actor) -> dict[str, object]:
+    """Return under which name roles are held (an attempt or a stranger holds none), and by which key."""
+    principal = actor.id if actor.kind in ("user", "service_account") else ""
+    return {"principal": principal, "token": actor.token_id, "signed_in_at": actor.signed_in_at}
 
 
 def _installation_roles(roles: list[str]) -> set[Role]:

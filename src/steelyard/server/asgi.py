@@ -25,6 +25,7 @@ def make_app() -> FastAPI:
         yield
         listening.cancel()
         await services.refusals.close()
+        await services.authenticator.close()
         await ground.close()
 
     return create_app(services, version("steelyard"), lifespan)

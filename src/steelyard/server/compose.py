@@ -23,10 +23,17 @@ from steelyard.governance.audit.publication import CheckpointFolder, Shelf
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.audit.sealing import Sealer
-from steelyard.governance.identity import AttemptTokens, Authenticator, SessionTokens
+from steelyard.governance.authentication import Authenticator
+from steelyard.governance.identity import AttemptTokens, SessionTokens
 from steelyard.governance.ledger.budgets import BudgetService
 from steelyard.governance.ledger.costs import CostService
+from steelyard.governance.memberships import MembershipService
+from steelyard.governance.organizations import OrganizationService
+from steelyard.governance.projects import ProjectService
 from steelyard.governance.secrets.service import SecretService
+from steelyard.governance.service_accounts import ServiceAccountService
+from steelyard.governance.tokens import TokenService
+from steelyard.governance.users import UserService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.budgets import BudgetKeeper
 from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
@@ -141,8 +148,16 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
     examinations = ExaminationService(ground.layout.objects)
     services = Services(
         database=ground.database,
-        authenticator=Authenticator(admin_token, ground.attempt_tokens, ground.session_tokens),
+        authenticator=Authenticator(
+            admin_token, ground.attempt_tokens, ground.session_tokens, ground.database
+        ),
         session_tokens=ground.session_tokens,
+        organizations=OrganizationService(ground.database),
+        projects=ProjectService(ground.database),
+        memberships=MembershipService(ground.database),
+        users=UserService(ground.database),
+        service_accounts=ServiceAccountService(ground.database),
+        tokens=TokenService(ground.database),
         submission=submission,
         commands=CommandService(ground.database),
         queries=QueryService(ground.database),

@@ -5,6 +5,7 @@ from fastapi import APIRouter, Request
 from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.bodies import parse_body
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.api.permits import permits
 from steelyard.specs.reports import (
     AttemptReport,
     CheckpointReport,
@@ -24,7 +25,7 @@ router = APIRouter(
 )
 
 
-@router.post("/report")
+@router.post("/report", openapi_extra=permits("attempt"))
 async def report(
     attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> Directives:
@@ -32,7 +33,7 @@ async def report(
     return await services.reports.report(actor, attempt_id, parse_body(await request.body(), AttemptReport))
 
 
-@router.post("/checkpoints")
+@router.post("/checkpoints", openapi_extra=permits("attempt"))
 async def publish_checkpoint(
     attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> Directives:
@@ -42,7 +43,7 @@ async def publish_checkpoint(
     )
 
 
-@router.post("/result", status_code=204)
+@router.post("/result", status_code=204, openapi_extra=permits("attempt"))
 async def publish_result(
     attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> None:
@@ -50,7 +51,7 @@ async def publish_result(
     await services.reports.publish_result(actor, attempt_id, parse_body(await request.body(), ResultReport))
 
 
-@router.post("/events", status_code=204)
+@router.post("/events", status_code=204, openapi_extra=permits("attempt"))
 async def publish_event(
     attempt_id: str, request: Request, actor: CurrentActor, services: CurrentServices
 ) -> None:

@@ -7,9 +7,11 @@ from fastapi import APIRouter, Depends, Query
 
 from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.api.permits import permits
 from steelyard.governance.audit.selection import Selection
 from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from steelyard.specs.access import Permission
 from steelyard.specs.audit import AuditEntry
 
 router = APIRouter(prefix="/v1", tags=["audit"], responses=ERROR_RESPONSES)
@@ -37,7 +39,7 @@ def selection_of(
 Which = Annotated[Selection, Depends(selection_of)]
 
 
-@router.get("/audit")
+@router.get("/audit", openapi_extra=permits(Permission.AUDIT_READ))
 async def search(
     actor: CurrentActor,
     services: CurrentServices,
@@ -49,7 +51,7 @@ async def search(
     return await services.audit.search(actor, None, selection, limit, after)
 
 
-@router.get("/projects/{project}/audit")
+@router.get("/projects/{project}/audit", openapi_extra=permits(Permission.AUDIT_READ))
 async def search_project(
     project: str,
     actor: CurrentActor,

@@ -9,9 +9,11 @@ from pydantic import ConfigDict, Field
 from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.bodies import parse_body, read_body
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.api.permits import permits
 from steelyard.api.routes.jobs import IdempotencyKey, json_response, parse_tags
 from steelyard.jobs.repository import JobFilter
 from steelyard.kit.errors import InvalidRequest
+from steelyard.specs.access import Permission
 from steelyard.specs.base import Message, Spec
 from steelyard.specs.views import ErrorResponse, JobView, ListView
 
@@ -61,7 +63,7 @@ class BulkResult(Message):
     message: str
 
 
-@router.post("/cancel", status_code=202)
+@router.post("/cancel", status_code=202, openapi_extra=permits(Permission.JOB_CONTROL))
 async def cancel_many(
     project: str, body: BulkCancelRequest, actor: CurrentActor, services: CurrentServices
 ) -> ListView[BulkResult]:
@@ -75,7 +77,9 @@ async def cancel_many(
     )
 
 
-@router.post("/{job}/cancel", status_code=202, response_model=JobView)
+@router.post(
+    "/{job}/cancel", status_code=202, response_model=JobView, openapi_extra=permits(Permission.JOB_CONTROL)
+)
 async def cancel(
     project: str, job: str, actor: CurrentActor, services: CurrentServices, key: IdempotencyKey = None
 ) -> Response:
@@ -83,7 +87,9 @@ async def cancel(
     return json_response(await services.commands.cancel(actor, project, job, key), 202)
 
 
-@router.post("/{job}/pause", status_code=202, response_model=JobView)
+@router.post(
+    "/{job}/pause", status_code=202, response_model=JobView, openapi_extra=permits(Permission.JOB_CONTROL)
+)
 async def pause(
     project: str, job: str, actor: CurrentActor, services: CurrentServices, key: IdempotencyKey = None
 ) -> Response:
@@ -91,7 +97,9 @@ async def pause(
     return json_response(await services.commands.pause(actor, project, job, key), 202)
 
 
-@router.post("/{job}/resume", status_code=202, response_model=JobView)
+@router.post(
+    "/{job}/resume", status_code=202, response_model=JobView, openapi_extra=permits(Permission.JOB_CONTROL)
+)
 async def resume(
     project: str, job: str, actor: CurrentActor, services: CurrentServices, key: IdempotencyKey = None
 ) -> Response:
@@ -104,10 +112,11 @@ async def resume(
     status_code=202,
     response_model=JobView,
     openapi_extra={
+        **permits(Permission.JOB_CONTROL),
         "requestBody": {
             "required": False,
             "content": {"application/json": {"schema": RetryRequest.model_json_schema()}},
-        }
+        },
     },
 )
 async def retry(
@@ -124,7 +133,9 @@ async def retry(
     return json_response(answer, 202)
 
 
-@router.post("/{job}/priority", status_code=202, response_model=JobView)
+@router.post(
+    "/{job}/priority", status_code=202, response_model=JobView, openapi_extra=permits(Permission.JOB_CONTROL)
+)
 async def set_priority(
     project: str,
     job: str,

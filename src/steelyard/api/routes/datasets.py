@@ -9,8 +9,10 @@ from fastapi.responses import FileResponse
 from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.bodies import parse_body, read_body
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.api.permits import permits
 from steelyard.datasets.service import version_view
 from steelyard.kit.errors import InvalidSpec
+from steelyard.specs.access import Permission
 from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
 from steelyard.specs.ingests import DatasetSummary, IngestRequest, IngestView, RowsView, UploadView
 from steelyard.specs.views import ListView
@@ -25,10 +27,11 @@ Split = Literal["train", "validation"]
     "/uploads",
     status_code=201,
     openapi_extra={
+        **permits(Permission.DATASET_WRITE),
         "requestBody": {
             "required": True,
             "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        }
+        },
     },
 )
 async def upload(
@@ -45,6 +48,7 @@ async def upload(
 
 
 @router.post("/datasets/{name}/ingests", status_code=202, openapi_extra={
+        **permits(Permission.DATASET_WRITE),
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/IngestRequest"}}},
@@ -58,13 +62,13 @@ async def request_ingest(
     return await services.datasets.request_ingest(actor, project, name, body)
 
 
-@router.get("/ingests/{ingest}")
+@router.get("/ingests/{ingest}", openapi_extra=permits(Permission.DATASET_READ))
 async def get_ingest(project: str, ingest: str, actor: CurrentActor, services: CurrentServices) -> IngestView:
     """Return an ingest as it is now."""
     return await services.datasets.get_ingest(actor, project, ingest)
 
 
-@router.get("/datasets")
+@router.get("/datasets", openapi_extra=permits(Permission.DATASET_READ))
 async def list_datasets(
     project: str, actor: CurrentActor, services: CurrentServices
 ) -> ListView[DatasetSummary]:
@@ -72,7 +76,7 @@ async def list_datasets(
     return ListView[DatasetSummary](data=await services.datasets.search(actor, project))
 
 
-@router.get("/datasets/{ref}")
+@router.get("/datasets/{ref}", openapi_extra=permits(Permission.DATASET_READ))
 async def get_version(
     project: str, ref: str, actor: CurrentActor, services: CurrentServices
 ) -> DatasetVersionView:
@@ -80,7 +84,9 @@ async def get_version(
     return version_view(await services.datasets.resolve(actor, project, ref))
 
 
-@router.get("/datasets/{ref}/rows", response_class=FileResponse)
+@router.get(
+    "/datasets/{ref}/rows", response_class=FileResponse, openapi_extra=permits(Permission.DATASET_READ)
+)
 async def export_rows(
     project: str, ref: str, actor: CurrentActor, services: CurrentServices, split: Split | None = None
 ) -> FileResponse:
@@ -90,7 +96,7 @@ async def export_rows(
     return FileResponse(path, media_type="application/jsonl")
 
 
-@router.get("/datasets/{ref}/head")
+@router.get("/datasets/{ref}/head", openapi_extra=permits(Permission.DATASET_READ))
 async def head(
     project: str,
     ref: str,
@@ -104,7 +110,9 @@ async def head(
     return RowsView(data=await services.dataset_files.head(version, split, limit))
 
 
-@router.get("/datasets/{ref}/report", response_class=FileResponse)
+@router.get(
+    "/datasets/{ref}/report", response_class=FileResponse, openapi_extra=permits(Permission.DATASET_READ)
+)
 async def report(
     project: str,
     ref: str,
@@ -118,7 +126,7 @@ async def report(
     return FileResponse(services.examinations.report(version, form), media_type=media_type)
 
 
-@router.get("/datasets/{ref}/verification")
+@router.get("/datasets/{ref}/verification", openapi_extra=permits(Permission.DATASET_READ))
 async def verify(
     project: str, ref: str, actor: CurrentActor, services: CurrentServices
 ) -> VersionVerification:
@@ -126,7 +134,7 @@ async def verify(
     return await services.examinations.verify(await services.datasets.resolve(actor, project, ref))
 
 
-@router.get("/datasets/{ref}/diff")
+@router.get("/datasets/{ref}/diff", openapi_extra=permits(Permission.DATASET_READ))
 async def diff(
     project: str, ref: str, actor: CurrentActor, services: CurrentServices, against: str
 ) -> VersionDiff:

@@ -9,10 +9,12 @@ from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.bodies import read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.api.examples import FINE_TUNE_EXAMPLE
+from steelyard.api.permits import permits
 from steelyard.jobs.repository import JobFilter
 from steelyard.jobs.submission import Submission
 from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from steelyard.specs.access import Permission
 from steelyard.specs.job import JOB_SPEC
 from steelyard.specs.states import JobState
 from steelyard.specs.views import (
@@ -44,7 +46,12 @@ IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", max_lengt
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 
 
-@router.post("", status_code=202, response_model=JobView, openapi_extra=_SPEC_BODY)
+@router.post(
+    "",
+    status_code=202,
+    response_model=JobView,
+    openapi_extra={**_SPEC_BODY, **permits(Permission.JOB_SUBMIT)},
+)
 async def submit(
     project: str,
     request: Request,
@@ -57,13 +64,13 @@ async def submit(
     return submission_response(submission)
 
 
-@router.post("/plan", openapi_extra=_SPEC_BODY)
+@router.post("/plan", openapi_extra={**_SPEC_BODY, **permits(Permission.JOB_READ)})
 async def plan(project: str, request: Request, actor: CurrentActor, services: CurrentServices) -> PlanView:
     """Say what a submission would do, and change nothing."""
     return await services.submission.plan(actor, project, await read_body(request))
 
 
-@router.get("")
+@router.get("", openapi_extra=permits(Permission.JOB_READ))
 async def list_jobs(
     project: str,
     actor: CurrentActor,
@@ -80,13 +87,13 @@ async def list_jobs(
     return await services.queries.search(actor, project, filter_, limit, after)
 
 
-@router.get("/{job}")
+@router.get("/{job}", openapi_extra=permits(Permission.JOB_READ))
 async def get_job(project: str, job: str, actor: CurrentActor, services: CurrentServices) -> JobView:
     """Return a job whole."""
     return await services.queries.get(actor, project, job)
 
 
-@router.get("/{job}/attempts")
+@router.get("/{job}/attempts", openapi_extra=permits(Permission.JOB_READ))
 async def list_attempts(
     project: str, job: str, actor: CurrentActor, services: CurrentServices
 ) -> ListView[AttemptView]:
@@ -94,7 +101,7 @@ async def list_attempts(
     return ListView[AttemptView](data=await services.queries.attempts(actor, project, job))
 
 
-@router.get("/{job}/checkpoints")
+@router.get("/{job}/checkpoints", openapi_extra=permits(Permission.JOB_READ))
 async def list_checkpoints(
     project: str, job: str, actor: CurrentActor, services: CurrentServices
 ) -> ListView[CheckpointView]:
@@ -102,7 +109,7 @@ async def list_checkpoints(
     return ListView[CheckpointView](data=await services.queries.checkpoints(actor, project, job))
 
 
-@router.get("/{job}/explain")
+@router.get("/{job}/explain", openapi_extra=permits(Permission.JOB_READ))
 async def explain(project: str, job: str, actor: CurrentActor, services: CurrentServices) -> ExplainView:
     """Say why a job is where it is, and what would move it."""
     return await services.queries.explain(actor, project, job)

@@ -12,6 +12,7 @@ from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
 from steelyard.api.access import CurrentServices, bearer_token, request_id_of
+from steelyard.api.permits import permits
 from steelyard.api.routes.sessions import COOKIE
 from steelyard.api.services import Services
 from steelyard.governance.identity import Actor
@@ -30,18 +31,18 @@ _ATTEMPT_PATHS = ("api/2.0/mlflow/runs/", "api/2.0/mlflow-artifacts/", "api/2.0/
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
 
 
-@router.api_route("/mlflow/{path:path}", methods=_METHODS)
+@router.api_route("/mlflow/{path:path}", methods=_METHODS, openapi_extra=permits("mlflow"))
 async def forward(path: str, request: Request, services: CurrentServices) -> Response:
     """Forward a request to MLflow."""
-    actor = _actor(request, services, bearer_token(request) or _cookie_token(request))
+    actor = await _actor(request, services, bearer_token(request) or _cookie_token(request))
     if actor.kind == "attempt":
         await _require_attempt_may(services, actor, path, request.method)
     return await _forward(services, path, request)
 
 
-def _actor(request: Request, services: Services, token: str | None) -> Actor:
+async def _actor(request: Request, services: Services, token: str | None) -> Actor:
     source = request.client.host if request.client else None
-    return services.authenticator.authenticate(token, request_id_of(request), source)
+    return await services.authenticator.authenticate(token, request_id_of(request), source)
 
 
 def _cookie_token(request: Request) -> str | None:

@@ -6,19 +6,20 @@ from typing import Any
 from fastapi import APIRouter
 
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.api.permits import permits
 from steelyard.kit.errors import NotFound
 from steelyard.specs.job import SPEC_CLASSES
 
 router = APIRouter(prefix="/v1/schemas", tags=["schemas"], responses=ERROR_RESPONSES)
 
 
-@router.get("")
+@router.get("", openapi_extra=permits("public"))
 async def list_schemas() -> dict[str, Any]:
     """Return all five schemas."""
     return {"data": [{"type": name, "schema": _schema(name)} for name in SPEC_CLASSES]}
 
 
-@router.get("/{job_type}")
+@router.get("/{job_type}", openapi_extra=permits("public"))
 async def get_schema(job_type: str) -> dict[str, Any]:
     """Return the schema of one job type."""
     if job_type not in SPEC_CLASSES:

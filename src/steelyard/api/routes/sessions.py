@@ -8,6 +8,8 @@ from fastapi.responses import RedirectResponse, Response
 
 from steelyard.api.access import CurrentActor, CurrentServices, request_id_of
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.api.permits import permits
+from steelyard.api.services import Services
 from steelyard.client.models import SessionLink
 from steelyard.kit.errors import InvalidRequest, PermissionDenied
 
@@ -18,7 +20,7 @@ _LINK_SECONDS = 15 * 60
 _COOKIE_SECONDS = 24 * 3600
 
 
-@router.post("/v1/sessions")
+@router.post("/v1/sessions", openapi_extra=permits("authenticated"))
 async def make_link(
     request: Request,
     actor: CurrentActor,
@@ -28,29 +30,48 @@ async def make_link(
     """Make a link that signs a browser in as the caller."""
     if actor.kind != "user":
         raise PermissionDenied("only people open browser sessions")
-    query = urlencode({"code": services.session_tokens.issue(_LINK_SECONDS), "to": _local(to)})
+    if not actor.scope.is_whole:
+        raise PermissionDenied("a session knows no bounds; a token that has some opens none")
+    code = services.session_tokens.issue(actor.id, _LINK_SECONDS)
+    query = urlencode({"code": code, "to": local_path(to)})
     return SessionLink(url=f"{request.base_url}session?{query}", expires_in_seconds=_LINK_SECONDS)
 
 
-@router.get("/session", include_in_schema=False)
+@router.get("/session", include_in_schema=False, openapi_extra=permits("public"))
 async def open_session(
     request: Request, services: CurrentServices, code: str, to: str = "/mlflow/"
 ) -> Response:
     """Exchange a link's code for a cookie, and go on."""
     source = request.client.host if request.client else None
-    services.authenticator.authenticate(code, request_id_of(request), source)
-    answer = RedirectResponse(_local(to), status_code=303)
-    token = services.session_tokens.issue(_COOKIE_SECONDS)
-    secure = request.url.scheme == "https"
-    answer.set_cookie(
-        COOKIE, token, _COOKIE_SECONDS, httponly=True, samesite="strict", path="/", secure=secure
-    )
+    actor = await services.authenticator.authenticate(code, request_id_of(request), source)
+    if actor.signed_in_at is None:
+        raise InvalidRequest("'code' is what a link of 'steelyard open' carries", param="code")
+    answer = RedirectResponse(local_path(to), status_code=303)
+    set_session_cookie(request, answer, services, actor.id)
     answer.headers["Referrer-Policy"] = "no-referrer"
     answer.headers["Cache-Control"] = "no-store"
     return answer
 
 
-def _local(path: str) -> str:
+@router.delete("/v1/sessions", status_code=204, openapi_extra=permits("authenticated"))
+async def sign_out(actor: CurrentActor, services: CurrentServices) -> Response:
+    """End all sessions of the caller, this one too. API tokens stay."""
+    await services.users.sign_out(actor)
+    answer = Response(status_code=204)
+    answer.delete_cookie(COOKIE, path="/")
+    return answer
+
+
+def set_session_cookie(request: Request, answer: Response, services: Services, principal_id: str) -> None:
+    """Sign a browser in as somebody whom the caller has recognized."""
+    token = services.session_tokens.issue(principal_id, _COOKIE_SECONDS)
+    secure = request.url.scheme == "https"
+    answer.set_cookie(
+        COOKIE, token, _COOKIE_SECONDS, httponly=True, samesite="strict", path="/", secure=secure
+    )
+
+
+def local_path(path: str) -> str:
     """Refuse to send a browser to another site."""
     if not path.startswith("/") or path.startswith(("//", "/\\")):
         raise InvalidRequest("'to' must be a path on this server, such as /mlflow/", param="to")

@@ -9,12 +9,14 @@ from fastapi.responses import StreamingResponse
 
 from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.errors import ERROR_RESPONSES
+from steelyard.api.permits import permits
 from steelyard.api.services import Services
 from steelyard.compute.tails import find_tail
 from steelyard.governance.identity import Actor
 from steelyard.jobs.events import CHANNEL
 from steelyard.kit.errors import SteelyardError
 from steelyard.kit.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from steelyard.specs.access import Permission
 from steelyard.specs.views import EventView
 from steelyard.storage.notifications import wait_for_hint
 
@@ -24,7 +26,7 @@ _POLL_SECONDS = 5.0
 _LOG_POLL_SECONDS = 0.5
 
 
-@router.get("/events")
+@router.get("/events", openapi_extra=permits(Permission.JOB_READ))
 async def list_events(
     project: str,
     job: str,
@@ -38,7 +40,7 @@ async def list_events(
     return page
 
 
-@router.get("/events/stream", response_class=StreamingResponse)
+@router.get("/events/stream", response_class=StreamingResponse, openapi_extra=permits(Permission.JOB_READ))
 async def stream_events(
     project: str,
     job: str,
@@ -57,7 +59,7 @@ async def stream_events(
     )
 
 
-@router.get("/logs", response_class=StreamingResponse)
+@router.get("/logs", response_class=StreamingResponse, openapi_extra=permits(Permission.JOB_READ))
 async def read_logs(
     request: Request,
     project: str,
