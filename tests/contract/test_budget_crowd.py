@@ -1,0 +1,166 @@
+"""Sixty-four clients at once, over HTTP, against one budget and one pool; the ledger has to add up after."""
+
+import asyncio
+import contextlib
+import random
+from collections import Counter
+from collections.abc import AsyncGenerator
+from datetime import UTC, datetime, timedelta
+from decimal import Decimal
+from pathlib import Path
+
+import httpx
+import pytest
+from sqlalchemy import text
+from tests.control_plane import LEASE_SECONDS, serve
+from tests.gpu_pool import Attempt, HandClock, Pool, gpu_spec, open_pool
+
+from steelyard.governance.ledger import repository
+from steelyard.specs.outcome import OutcomeKind
+from steelyard.specs.states import JobState, Reason
+from steelyard.storage.database import Database
+
+CLIENTS = 64
+JOBS_EACH = 2
+NODES = 4
+_BUSY_STATUSES = (429, 503)
+
+
+@pytest.fixture
+async def pool(database_dsn: str, tmp_path: Path) -> AsyncGenerator[Pool]:
+    clock = HandClock(datetime(2026, 5, 20, 12, tzinfo=UTC))
+    database = Database(database_dsn, pool_size=20, pool_timeout_seconds=60, name="crowd")
+    async with serve(database, database_dsn, tmp_path, clock) as plane:
+        yield await open_pool(plane, clock, LEASE_SECONDS, NODES)
+    await database.close()
+
+
+async def test_a_crowd_on_one_budget_never_passes_it_and_leaves_nothing_reserved(pool: Pool) -> None:
+    """Reservations alone keep the limit here: no job runs longer than it said."""
+    await pool.set_budget(gpu_hours="2.5", money="9.5")
+    crowd = _Crowd(pool, random.Random(1))
+
+    await crowd.run()
+
+    figures = await pool.standing()
+    assert 0 < figures["gpu_hours"].spent <= Decimal("2.5")
+    assert 0 < figures["money"].spent <= Decimal("9.5")
+    assert crowd.answers[402] > 0
+    assert crowd.answers[202] >= 10
+    await _require_settled(pool, crowd)
+
+
+async def test_a_crowd_whose_limit_falls_beneath_it_stops_within_one_lease(pool: Pool) -> None:
+    """All run on when the limit is cut to a tenth; each report that comes after is one to stop."""
+    await pool.set_budget(gpu_hours=200)
+    crowd = _Crowd(pool, random.Random(3), cut_after=40)
+
+    await crowd.run()
+
+    figures = await pool.standing()
+    assert crowd.cut_at is not None
+    bound = Decimal(NODES * 8) * Decimal(LEASE_SECONDS) / 3600
+    assert figures["gpu_hours"].spent <= crowd.cut_at + bound
+    assert crowd.held > 0
+    await _require_settled(pool, crowd)
+
+
+class _Crowd:
+    """Clients that submit, run and end jobs at random, with time passing between."""
+
+    def __init__(self, pool: Pool, draw: random.Random, cut_after: int | None = None) -> None:
+        self._pool = pool
+        self._draw = draw
+        self._cut_after = cut_after
+        self._reports = 0
+        self.answers: Counter[int] = Counter()
+        self.jobs: list[str] = []
+        self.held = 0
+        self.cut_at: Decimal | None = None
+
+    async def run(self) -> None:
+        """Let all of them live, with the keeper's rounds and the clock beside them."""
+        stop = asyncio.Event()
+        async with self._pool.plane.http() as http:
+            http.timeout = httpx.Timeout(60)
+            async with asyncio.TaskGroup() as group:
+                beside = group.create_task(self._keep(stop))
+                clients = [group.create_task(self._client(http)) for _ in range(CLIENTS)]
+                await asyncio.gather(*clients)
+                stop.set()
+                await beside
+        await self._pool.keeper.run_round()
+
+    async def _keep(self, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            self._pool.clock.forward(1)
+            await self._pool.keeper.run_round()
+            await asyncio.sleep(0)
+
+    async def _client(self, http: httpx.AsyncClient) -> None:
+        for _ in range(JOBS_EACH):
+            gpus, seconds = self._draw.choice((1, 2, 4, 8)), self._draw.choice((30, 120, 600))
+            answer = await http.post("/v1/projects/default/jobs", json=gpu_spec(gpus, seconds))
+            self.answers[answer.status_code] += 1
+            assert answer.status_code in (202, 402, *_BUSY_STATUSES), answer.text
+            if answer.status_code == 202:
+                self.jobs.append(answer.json()["id"])
+                await self._live(http, answer.json()["id"], seconds)
+
+    async def _live(self, http: httpx.AsyncClient, job: str, seconds: int) -> None:
+        if self._draw.random() < 0.2:
+            await http.post(f"/v1/projects/default/jobs/{job}/cancel")
+            await self._end_job(job, JobState.CANCELLED)
+            return
+        attempt = await self._start(job)
+        if attempt is not None:
+            last = self._pool.clock.now + timedelta(seconds=seconds - 5)
+            for _ in range(self._draw.randrange(1, 6)):
+                await asyncio.sleep(0)
+                if self._pool.clock.now > last or await self._report(attempt):
+                    break
+            await self._pool.end(attempt, OutcomeKind.CHECKPOINTED)
+        await self._end_job(job, self._draw.choice((JobState.SUCCEEDED, JobState.FAILED)))
+
+    async def _start(self, job: str) -> Attempt | None:
+        """Run the job where there is room by the third round, else leave it in the queue."""
+        for _ in range(3):
+            with contextlib.suppress(AssertionError):
+                return await self._pool.start(job)
+        return None
+
+    async def _report(self, attempt: Attempt) -> bool:
+        self._reports += 1
+        if self._reports == self._cut_after:
+            spent = (await self._pool.standing())["gpu_hours"].spent
+            await self._pool.set_budget(gpu_hours=f"{spent:.5f}")
+            self.cut_at = (await self._pool.standing())["gpu_hours"].spent
+        return (await self._pool.report(attempt)).stop
+
+    async def _end_job(self, job: str, target: JobState) -> None:
+        view = await self._pool.job(job)
+        if view.status_reason == Reason.BUDGET_EXHAUSTED:
+            self.held += 1
+            target = JobState.PAUSED
+        for state in (target, JobState.FAILED):
+            moved = await self._pool.plane.lifecycle.move(job, 0, state, None, "over", release=True)
+            if moved.moved:
+                return
+
+
+async def _require_settled(pool: Pool, crowd: _Crowd) -> None:
+    """The ledger balances, and nothing is held for a job that is over."""
+    async with pool.plane.database.transaction() as session:
+        assert await repository.imbalances(session) == []
+        open_ = set(await repository.open_reservations(session))
+        live = set(
+            await session.scalars(
+                text("SELECT id FROM jobs WHERE state NOT IN ('succeeded', 'failed', 'cancelled', 'paused')")
+            )
+        )
+        metered = await session.scalar(text("SELECT count(*) FROM attempt_meters WHERE NOT closed"))
+    assert open_ <= live
+    assert not live.intersection(crowd.jobs)
+    assert metered == 0
+    figures = await pool.standing()
+    assert (figures["gpu_hours"].reserved, figures["money"].reserved) == (0, 0)
