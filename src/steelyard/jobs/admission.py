@@ -1,68 +1,86 @@
 """Admission: the scheduler's decisions carried into the database, by one leader at a time."""
 
-from collections import defaultdict
-from datetime import datetime, timedelta
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import insert, select, text, update
+from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from steelyard.compute.scheduler import decide
-from steelyard.compute.scheduler.decisions import Decisions, Grant, Preemption, Waiting
-from steelyard.compute.scheduler.snapshot import (
-    Allocation,
-    Node,
-    NodeShare,
-    Policy,
-    Project,
-    QueuedJob,
-    Snapshot,
-    SpotPolicy,
-)
-from steelyard.jobs.capacity import BYTES_PER_GB
-from steelyard.jobs.commands import SIGNAL_TOPIC
-from steelyard.jobs.events import append_event
+from steelyard.compute.scheduler import Decisions, Nomination, Preemption, decide
+from steelyard.compute.settings import read_settings, scheduler_policy
+from steelyard.jobs.places import ask_to_leave, take_place
+from steelyard.jobs.snapshots import Group, Picture, read_picture
 from steelyard.kit.clock import Clock, utc_now
-from steelyard.specs.states import JobState, Reason
+from steelyard.specs.states import Reason
 from steelyard.storage.database import Database
-from steelyard.storage.outbox import enqueue
-from steelyard.storage.tables import AllocationRow, AttemptRow, FlavorRow, JobRow, NodeRow
+from steelyard.storage.tables import FlavorRow, JobRow, NodeRow, NominationRow, PreemptionRow
 
 _LEADER_LOCK = 7_316_111
-_NODE_LOST_AFTER = timedelta(seconds=60)
-_QUEUE_LIMIT = 10_000
-_EXPLAINED_POSITIONS = 50
+_GRANTS_PER_ROUND = 200
+_EXPLAINED_POSITIONS = 20
+_REASONS_PER_ROUND = 200
+
+
+@dataclass(frozen=True)
+class RoundReport:
+    """What a round did, and how long its parts took in seconds. `led` is false where another leads."""
+
+    led: bool
+    queued: int = 0
+    grants: int = 0
+    preemptions: int = 0
+    more: bool = False
+    """Whether there was more to grant than one round carries out; the next may follow at once."""
+    read_seconds: float = 0.0
+    decide_seconds: float = 0.0
+    apply_seconds: float = 0.0
 
 
 class AdmissionService:
     """Rounds of the scheduler.
 
-    A round is one transaction under an advisory lock, so that there is one leader and a dead one is
-    replaced by whoever comes next.
+    A round is one transaction under an advisory lock, so that there is one leader, and a dead one is
+    replaced as soon as PostgreSQL misses its connection. All that a leader knows is in the database: the
+    next one keeps its promises.
     """
 
-    def __init__(self, database: Database, policy: Policy | None = None, clock: Clock = utc_now) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
-        self._policy = policy or Policy()
         self._clock = clock
-        self._nominated: dict[str, tuple[str, ...]] = {}
 
     async def run_round(self) -> int:
         """Look at the pool and the queue, grant what can be granted; return how many jobs were."""
+        return (await self.lead_round()).grants
+
+    async def lead_round(self) -> RoundReport:
+        """As `run_round`; returns all that it did."""
         async with self._database.transaction() as session:
-            leader = await session.scalar(
+            leads = await session.scalar(
                 text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LEADER_LOCK}
             )
-            if not leader:
-                return 0
-            queued = await _queued(session)
-            if not queued:
-                return 0
-            decisions = decide(await self._snapshot(session, queued))
-            self._nominated = {item.job_id: item.nodes for item in decisions.nominations}
-            await self._apply(session, decisions, {job.id: job for job in queued})
-            return len(decisions.grants)
+            if not leads:
+                return RoundReport(led=False)
+            now, began = self._clock(), time.perf_counter()
+            policy = scheduler_policy((await read_settings(session)).policy)
+            picture = await read_picture(session, now, policy)
+            read = time.perf_counter()
+            decisions = decide(picture.snapshot)
+            decided = time.perf_counter()
+            granted = await _apply(session, picture, decisions, now)
+            return RoundReport(
+                led=True,
+                queued=len(picture.snapshot.queued),
+                grants=granted,
+                preemptions=len(decisions.preemptions),
+                more=len(decisions.grants) > _GRANTS_PER_ROUND,
+                read_seconds=read - began,
+                decide_seconds=decided - read,
+                apply_seconds=time.perf_counter() - decided,
+            )
 
     async def report_node(
         self,
@@ -72,15 +90,23 @@ class AdmissionService:
         memory_bytes: int,
         gpu_ids: tuple[str, ...],
         flavor: str,
+        *,
+        simulated: bool = False,
+        agent_started_at: datetime | None = None,
     ) -> None:
-        """Note that a node is there, and what it has. Its agent says so again and again."""
+        """Note that a node is there, and what it has. Its agent says so again and again.
+
+        A node that was taken away is back when an agent reports that has started after that.
+        """
         values: dict[str, Any] = {
             "executor": executor,
             "flavor": flavor,
+            "simulated": simulated,
             "cpus": cpus,
             "memory_bytes": memory_bytes,
             "gpu_ids": list(gpu_ids),
             "last_seen_at": self._clock(),
+            "agent_started_at": agent_started_at,
         }
         async with self._database.transaction() as session:
             await session.execute(upsert(FlavorRow).values(name=flavor).on_conflict_do_nothing())
@@ -89,162 +115,115 @@ class AdmissionService:
                 .values(name=name, **values)
                 .on_conflict_do_update(index_elements=["name"], set_=values)
             )
-
-    async def _snapshot(self, session: AsyncSession, queued: list[JobRow]) -> Snapshot:
-        now = self._clock()
-        held = await _held(session)
-        nodes = list(await session.scalars(select(NodeRow)))
-        spot = set(await session.scalars(select(FlavorRow.name).where(FlavorRow.spot)))
-        return Snapshot(
-            now_seconds=now.timestamp(),
-            nodes=tuple(_node(node, held, now, node.flavor in spot) for node in nodes),
-            queued=tuple(self._queued_job(job) for job in queued),
-            running=tuple(_running(job, rows, stopping) for job, rows, stopping in held),
-            projects=tuple(Project(name=name) for name in {job.project_id for job in queued}),
-            policy=self._policy,
-        )
-
-    def _queued_job(self, job: JobRow) -> QueuedJob:
-        asked = job.spec["resources"]
-        return QueuedJob(
-            id=job.id,
-            project=job.project_id,
-            submitted_seconds=job.created_at.timestamp(),
-            cpus=asked["cpus"],
-            memory_bytes=int(asked["memory_gb"] * BYTES_PER_GB),
-            gpus=asked["gpus"],
-            nodes=job.spec.get("distributed", {}).get("num_nodes", 1),
-            priority=job.priority,
-            spot=SpotPolicy.PREFER if asked["spot"] else SpotPolicy.NEVER,
-            retries_left=job.spec["limits"]["max_retries"] - job.retries_used,
-            evictions=job.evictions,
-            max_runtime_seconds=job.spec["limits"]["max_runtime_seconds"] - job.running_seconds,
-            nominated_nodes=self._nominated.get(job.id, ()),
-        )
-
-    async def _apply(self, session: AsyncSession, decisions: Decisions, queued: dict[str, JobRow]) -> None:
-        for grant in decisions.grants:
-            await _grant(session, queued[grant.job_id], grant)
-        for preemption in decisions.preemptions:
-            await _preempt(session, preemption)
-        for waiting in decisions.waiting:
-            await _explain_waiting(session, queued[waiting.job_id], waiting)
+            if agent_started_at is not None:
+                await session.execute(_BACK, {"name": name, "started": agent_started_at})
 
 
-async def _queued(session: AsyncSession) -> list[JobRow]:
-    """Lock and return the queue's head; a job that a person is just changing is passed over this round."""
-    return list(
-        await session.scalars(
-            select(JobRow)
-            .where(JobRow.state == JobState.QUEUED, JobRow.desired == "run")
-            .where(~select(AllocationRow.job_id).where(AllocationRow.job_id == JobRow.id).exists())
-            .order_by(JobRow.priority.desc(), JobRow.id)
-            .limit(_QUEUE_LIMIT)
-            .with_for_update(skip_locked=True)
-        )
-    )
+_BACK = text(
+    "UPDATE nodes SET interruption_deadline = NULL, interruption_reason = NULL"
+    " WHERE name = :name AND interruption_deadline < :started"
+)
+_REASONS = text(
+    """
+    UPDATE jobs SET status_reason = told.reason, status_message = told.message
+    FROM (
+        SELECT job.id, given.reason, given.message
+        FROM unnest(CAST(:ids AS TEXT[]), CAST(:reasons AS TEXT[]), CAST(:messages AS TEXT[]))
+            AS given(id, reason, message)
+        JOIN jobs job ON job.id = given.id
+        WHERE job.state = 'queued' AND (job.status_reason IS DISTINCT FROM given.reason
+            OR job.status_message IS DISTINCT FROM given.message)
+        ORDER BY job.id FOR UPDATE OF job SKIP LOCKED
+    ) told WHERE jobs.id = told.id
+    """
+)
 
 
-Held = tuple[JobRow, list[AllocationRow], bool]
+async def _apply(session: AsyncSession, picture: Picture, decisions: Decisions, now: datetime) -> int:
+    """Carry decisions out; return how many jobs got a place.
+
+    Where there is more to grant than one round takes, the rest and all that follows from it is left to the
+    next round, which decides anew.
+    """
+    taken = [await take_place(session, grant, now) for grant in decisions.grants[:_GRANTS_PER_ROUND]]
+    if len(decisions.grants) > _GRANTS_PER_ROUND:
+        return sum(taken)
+    await _keep_promises(session, decisions.nominations, now)
+    for preemption in decisions.preemptions:
+        await _preempt(session, preemption, now)
+    await _tell_reasons(session, picture.groups, decisions)
+    return sum(taken)
 
 
-async def _held(session: AsyncSession) -> list[Held]:
-    rows = await session.execute(
-        select(AllocationRow, JobRow, AttemptRow.stop_reason)
-        .join(JobRow, JobRow.id == AllocationRow.job_id)
-        .outerjoin(AttemptRow, AttemptRow.id == JobRow.current_attempt_id)
-    )
-    jobs: dict[str, JobRow] = {}
-    allocations: defaultdict[str, list[AllocationRow]] = defaultdict(list)
-    stopping: dict[str, bool] = {}
-    for allocation, job, stop_reason in rows:
-        jobs[job.id] = job
-        allocations[job.id].append(allocation)
-        stopping[job.id] = stop_reason is not None or job.desired != "run"
-    return [(job, allocations[job_id], stopping[job_id]) for job_id, job in jobs.items()]
-
-
-def _node(node: NodeRow, held: list[Held], now: datetime, spot: bool) -> Node:
-    mine = [row for _, rows, _ in held for row in rows if row.node == node.name]
-    taken = {gpu for row in mine for gpu in row.gpu_ids}
-    return Node(
-        name=node.name,
-        flavor=node.flavor,
-        cpus=node.cpus,
-        memory_bytes=node.memory_bytes,
-        free_cpus=max(0, node.cpus - sum(row.cpus for row in mine)),
-        free_memory_bytes=max(0, node.memory_bytes - sum(row.memory_bytes for row in mine)),
-        gpu_ids=tuple(node.gpu_ids),
-        free_gpu_ids=tuple(gpu for gpu in node.gpu_ids if gpu not in taken),
-        spot=spot,
-        up=now - node.last_seen_at < _NODE_LOST_AFTER,
-    )
-
-
-def _running(job: JobRow, rows: list[AllocationRow], stopping: bool) -> Allocation:
-    return Allocation(
-        job_id=job.id,
-        project=job.project_id,
-        placements=tuple(NodeShare(row.node, row.cpus, row.memory_bytes, len(row.gpu_ids)) for row in rows),
-        started_seconds=min(row.granted_at for row in rows).timestamp(),
-        priority=job.priority,
-        evictions=job.evictions,
-        stopping=stopping,
-        max_runtime_seconds=job.spec["limits"]["max_runtime_seconds"] - job.running_seconds,
-    )
-
-
-async def _grant(session: AsyncSession, job: JobRow, grant: Grant) -> None:
-    for placement in grant.placements:
-        await session.execute(
-            insert(AllocationRow).values(
-                job_id=job.id,
-                node=placement.node,
-                project_id=job.project_id,
-                run_number=job.run_number,
-                cpus=placement.cpus,
-                memory_bytes=placement.memory_bytes,
-                gpu_ids=list(placement.gpu_ids),
-            )
-        )
-    job.status_reason, job.status_message = None, "granted a place; starting"
-    nodes = ", ".join(placement.node for placement in grant.placements)
-    await append_event(session, job, "job.admitted", f"granted a place on {nodes}")
-    await enqueue(session, SIGNAL_TOPIC, job.id, {"run_number": job.run_number, "signal": "admitted"})
-
-
-async def _preempt(session: AsyncSession, preemption: Preemption) -> None:
-    """Ask a running job to save and leave; it goes back into the queue by itself."""
-    job = await session.get_one(JobRow, preemption.job_id)
-    marked = await session.scalar(
-        update(AttemptRow)
-        .where(
-            AttemptRow.id == job.current_attempt_id,
-            AttemptRow.state != "ended",
-            AttemptRow.stop_reason.is_(None),
-        )
-        .values(stop_reason=Reason.PREEMPTED)
-        .returning(AttemptRow.id)
-    )
-    if marked is None:
+async def _keep_promises(session: AsyncSession, nominations: Iterable[Nomination], now: datetime) -> None:
+    """Write down which nodes are being emptied for whom, and forget what stands no more."""
+    promised = list(nominations)
+    names = [nomination.job_id for nomination in promised]
+    await session.execute(delete(NominationRow).where(NominationRow.job_id.not_in(names)))
+    if not promised:
         return
-    message = f"makes room for {preemption.for_job} ({preemption.reason}); it saves and is queued again"
-    await append_event(session, job, "job.preempting", message, level="warn")
-    await enqueue(
-        session,
-        SIGNAL_TOPIC,
-        job.id,
-        {"run_number": job.run_number, "signal": "preempt", "attempt_id": marked},
+    found = await session.execute(select(JobRow.id, JobRow.project_id).where(JobRow.id.in_(names)))
+    projects = {row.id: row.project_id for row in found}
+    rows = [
+        {"job_id": item.job_id, "project_id": projects[item.job_id], "nodes": list(item.nodes), "since": now}
+        for item in promised
+    ]
+    insertion = upsert(NominationRow)
+    await session.execute(
+        insertion.on_conflict_do_update(index_elements=["job_id"], set_={"nodes": insertion.excluded.nodes}),
+        rows,
     )
 
 
-async def _explain_waiting(session: AsyncSession, job: JobRow, waiting: Waiting) -> None:
-    """Keep why a job waits. Far from the head only a new reason is written: places shift all the time."""
-    sentence = waiting.sentence
-    near = waiting.position <= _EXPLAINED_POSITIONS
-    if job.status_reason != waiting.code or (near and job.status_message != sentence):
+async def _preempt(session: AsyncSession, preemption: Preemption, now: datetime) -> None:
+    """Ask a running job to save and leave; it goes back into the queue by itself."""
+    job = await session.scalar(
+        select(JobRow).where(JobRow.id == preemption.job_id).with_for_update(skip_locked=True)
+    )
+    if job is None:
+        return
+    message = f"makes room for another job ({_WORDS[preemption.reason]}); it saves and is queued again"
+    if not await ask_to_leave(session, job, Reason.PREEMPTED, message, now):
+        return
+    await session.execute(
+        upsert(PreemptionRow)
+        .values(
+            job_id=job.id,
+            for_job_id=preemption.for_job,
+            project_id=job.project_id,
+            reason=preemption.reason,
+            at=now,
+        )
+        .on_conflict_do_update(index_elements=["job_id", "for_job_id"], set_={"at": now})
+    )
+
+
+_WORDS = {
+    "reclaim": "its project has lent it what it holds beyond its quota, and the owner needs that",
+    "fair_share": "its project holds more than its share",
+    "priority": "of a higher priority in the same project",
+}
+
+
+async def _tell_reasons(session: AsyncSession, groups: Iterable[Group], decisions: Decisions) -> None:
+    """Write why jobs wait: with its place for the head of the line; further back, where the reason is new.
+
+    Further back places shift all the time; `explain` works them out when somebody asks.
+    """
+    head = decisions.first_waiting(_EXPLAINED_POSITIONS)
+    told = {item.job_id: (item.code.value, item.sentence) for item in head}
+    gone = {grant.job_id for grant in decisions.grants}
+    causes = dict(decisions.explanation.causes())
+    left = _REASONS_PER_ROUND
+    for group in groups:
+        cause = causes[group.lane]
+        if left <= 0 or group.lane.claims or group.status_reason == cause.code:
+            continue
+        ids = [name for name in group.ids[: left + len(gone)] if name not in gone and name not in told][:left]
+        told |= dict.fromkeys(ids, (cause.code.value, cause.sentence))
+        left -= len(ids)
+    if told:
+        reasons, messages = zip(*told.values(), strict=True)
         await session.execute(
-            update(JobRow)
-            .where(JobRow.id == job.id)
-            .values(status_reason=waiting.code, status_message=sentence)
+            _REASONS, {"ids": list(told), "reasons": list(reasons), "messages": list(messages)}
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import delete, text
+from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import audit
@@ -15,6 +15,7 @@ from steelyard.jobs.commands import QUEUE_CHANNEL
 from steelyard.jobs.costs import meter_attempt, refusal_to_run, release_job
 from steelyard.jobs.events import append_event
 from steelyard.jobs.holds import hold_for_budget
+from steelyard.jobs.places import give_back
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.ids import new_id
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
@@ -100,9 +101,11 @@ class LifecycleService:
                 reason, message = job.status_reason, job.status_message or message
             self._set_state(job, target, reason, message)
             if release or target in TERMINAL_STATES:
-                await _release(session, job_id)
+                await give_back(session, job_id, self._clock())
             if target is JobState.QUEUED:
-                job.queued_at = self._clock()
+                if reason is None or job.queued_at is None:
+                    # Who had to make way keeps its place in the line.
+                    job.queued_at = self._clock()
                 await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
             if changed:
                 await self._tell(session, job, target, reason, message)
@@ -217,11 +220,6 @@ class LifecycleService:
                 session, SYSTEM, f"job.{target.value}", "job", job.id,
                 project_id=job.project_id, detail={"reason": reason},
             )  # fmt: skip
-
-
-async def _release(session: AsyncSession, job_id: str) -> None:
-    await session.execute(delete(AllocationRow).where(AllocationRow.job_id == job_id))
-    await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
 
 
 def _orders(job: JobRow, *, moved: bool) -> Orders:

@@ -1,0 +1,112 @@
+"""Places in the pool: how a job gets one, is asked to leave it, and gives it back."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.compute import usage
+from steelyard.compute.scheduler.decisions import Grant
+from steelyard.compute.settings import read_settings
+from steelyard.jobs.commands import QUEUE_CHANNEL, SIGNAL_TOPIC
+from steelyard.jobs.events import append_event
+from steelyard.specs.states import JobState, Reason
+from steelyard.storage.outbox import enqueue
+from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow, NodeRow
+
+
+async def take_place(session: AsyncSession, grant: Grant, now: datetime) -> bool:
+    """Give a queued job what the scheduler granted it, all of it or nothing.
+
+    False where that is no longer possible: a person was quicker, the job holds a place already, or a node is
+    being taken away. Whoever changes a job or a node at this moment is not waited for.
+    """
+    job = await _lock_queued(session, grant.job_id)
+    if job is None or not await _hold_nodes(session, [placement.node for placement in grant.placements]):
+        return False
+    rows = [
+        {
+            "job_id": job.id,
+            "node": placement.node,
+            "project_id": job.project_id,
+            "run_number": job.run_number,
+            "cpus": placement.cpus,
+            "memory_bytes": placement.memory_bytes,
+            "gpu_ids": list(placement.gpu_ids),
+            "granted_at": now,
+            "charged_until": now,
+        }
+        for placement in grant.placements
+    ]
+    await session.execute(insert(AllocationRow), rows)
+    job.status_reason, job.status_message = None, "granted a place; starting"
+    nodes = ", ".join(placement.node for placement in grant.placements)
+    await append_event(
+        session,
+        job,
+        "job.admitted",
+        f"granted a place on {nodes}" + (", borrowed" if grant.borrowed else ""),
+        data={"nodes": [placement.node for placement in grant.placements], "borrowed": grant.borrowed},
+    )
+    await enqueue(session, SIGNAL_TOPIC, job.id, {"run_number": job.run_number, "signal": "admitted"})
+    return True
+
+
+async def ask_to_leave(
+    session: AsyncSession, job: JobRow, reason: Reason, message: str, now: datetime
+) -> bool:
+    """Ask a job, whose row is locked, to save, leave its place and queue again; False where it is leaving.
+
+    A running trainer hears of it with its next report, or by SIGTERM from its watcher or through the
+    workflow, whichever is first. Where no attempt is alive the place is given back at once, and the launch
+    that was to come finds none.
+    """
+    attempt = await session.scalar(
+        select(AttemptRow)
+        .where(AttemptRow.id == job.current_attempt_id, AttemptRow.state != "ended")
+        .with_for_update()
+    )
+    if job.desired != "run" or (attempt is not None and attempt.stop_reason is not None):
+        return False
+    await append_event(session, job, "job.leaving", message, level="warn", data={"reason": reason})
+    if attempt is None:
+        await give_back(session, job.id, now)
+        return True
+    await session.execute(update(AttemptRow).where(AttemptRow.id == attempt.id).values(stop_reason=reason))
+    payload = {"run_number": job.run_number, "signal": "preempt", "attempt_id": attempt.id}
+    await enqueue(session, SIGNAL_TOPIC, job.id, payload)
+    return True
+
+
+async def give_back(session: AsyncSession, job_id: str, now: datetime) -> None:
+    """Free what a job holds, if it holds anything, and charge its project for it."""
+    half_life_seconds = (await read_settings(session)).policy.usage_half_life_seconds
+    await usage.charge(session, now, half_life_seconds, job_id)
+    await session.execute(delete(AllocationRow).where(AllocationRow.job_id == job_id))
+    await wake_scheduler(session)
+
+
+async def wake_scheduler(session: AsyncSession) -> None:
+    """Let a round follow this transaction."""
+    await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
+
+
+async def _lock_queued(session: AsyncSession, job_id: str) -> JobRow | None:
+    return await session.scalar(
+        select(JobRow)
+        .where(JobRow.id == job_id, JobRow.state == JobState.QUEUED, JobRow.desired == "run")
+        .where(~select(AllocationRow.job_id).where(AllocationRow.job_id == JobRow.id).exists())
+        .with_for_update(skip_locked=True)
+    )
+
+
+async def _hold_nodes(session: AsyncSession, names: Iterable[str]) -> bool:
+    """Keep nodes from being taken away until the transaction ends; False where one is on its way."""
+    wanted = set(names)
+    found = await session.scalars(
+        select(NodeRow.name)
+        .where(NodeRow.name.in_(wanted), NodeRow.interruption_deadline.is_(None))
+        .with_for_update(read=True, key_share=False)
+    )
+    return set(found) == wanted

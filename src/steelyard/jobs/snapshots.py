@@ -1,0 +1,226 @@
+"""The scheduler's snapshot, read from the database: one query each for queue, grants, nodes and projects.
+
+Ten thousand queued jobs come as some lanes with the ids and moments of their jobs: no row of Python each.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Row, text
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.compute.scheduler import (
+    Allocation,
+    Flavor,
+    JobQueue,
+    Node,
+    NodeShare,
+    Policy,
+    Project,
+    QueuedJob,
+    Quota,
+    Snapshot,
+    SpotPolicy,
+)
+from steelyard.compute.scheduler.queue import Arrivals, Lane, lane_of
+from steelyard.compute.usage import usage_at
+
+NODE_LOST_AFTER = timedelta(seconds=60)
+MEMORY_OF_PREEMPTIONS = timedelta(days=7)
+
+_QUEUE = text(
+    """
+    SELECT job.project_id, job.priority, asked_gpus, asked_cpus, asked_memory_bytes, asked_nodes,
+        asked_flavors, asked_spot, asked_price_cap,
+        CASE WHEN running_seconds = 0 THEN asked_seconds
+            ELSE GREATEST(1, asked_seconds - running_seconds) END AS seconds_left,
+        asked_retries <= retries_used AS last_launch,
+        CAST(nominated.nodes AS TEXT) AS nodes, made.way_for, job.status_reason,
+        array_agg(job.id) AS ids,
+        array_agg(EXTRACT(EPOCH FROM COALESCE(job.queued_at, job.created_at))::FLOAT8) AS moments
+    FROM jobs job
+    LEFT JOIN nominations nominated ON nominated.job_id = job.id
+    LEFT JOIN (
+        SELECT job_id, array_agg(for_job_id ORDER BY for_job_id) AS way_for FROM preemptions
+        WHERE at > :since GROUP BY job_id
+    ) made ON made.job_id = job.id
+    WHERE job.state = 'queued' AND job.desired = 'run'
+        AND NOT EXISTS (SELECT FROM allocations held WHERE held.job_id = job.id)
+    GROUP BY job.project_id, job.priority, asked_gpus, asked_cpus, asked_memory_bytes, asked_nodes,
+        asked_flavors, asked_spot, asked_price_cap, seconds_left, last_launch, nodes, made.way_for,
+        job.status_reason
+    """
+)
+_GRANTS = text(
+    """
+    SELECT held.job_id, held.project_id, held.node, held.cpus, held.memory_bytes, held.gpu_ids,
+        EXTRACT(EPOCH FROM held.granted_at)::FLOAT8 AS granted, job.priority,
+        asked_seconds - running_seconds AS seconds_left,
+        job.desired <> 'run' OR attempt.stop_reason IS NOT NULL AS stopping,
+        (SELECT count(*) FROM attempts past WHERE past.job_id = held.job_id AND past.cause = 'preempted')
+            AS evictions,
+        (SELECT EXTRACT(EPOCH FROM max(saved.created_at))::FLOAT8 FROM checkpoints saved
+            WHERE saved.job_id = held.job_id) AS saved,
+        (SELECT array_agg(for_job_id ORDER BY for_job_id) FROM preemptions made
+            WHERE made.job_id = held.job_id AND at > :since) AS way_for
+    FROM allocations held
+    JOIN jobs job ON job.id = held.job_id
+    LEFT JOIN attempts attempt ON attempt.id = job.current_attempt_id AND attempt.state <> 'ended'
+    ORDER BY held.job_id, held.node
+    """
+)
+_NODES = text(
+    """
+    SELECT node.name, node.flavor, flavor.spot, node.cpus, node.memory_bytes, node.gpu_ids,
+        node.last_seen_at, node.interruption_deadline
+    FROM nodes node JOIN flavors flavor ON flavor.name = node.flavor
+    """
+)
+_FLAVORS = text("SELECT name, COALESCE(price_per_gpu_hour, 0)::FLOAT8 FROM flavors")
+_QUOTAS = text("SELECT project_id, flavor, nominal, borrowing_limit, lending_limit FROM quotas")
+_WEIGHTS = text("SELECT project_id, weight FROM project_shares")
+
+
+@dataclass(frozen=True)
+class Group:
+    """Jobs of one lane whose rows say the same of why they wait."""
+
+    lane: Lane
+    status_reason: str | None
+    ids: Sequence[str]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A snapshot, and what jobs are told at present."""
+
+    snapshot: Snapshot
+    groups: tuple[Group, ...]
+
+
+async def read_picture(session: AsyncSession, now: datetime, policy: Policy) -> Picture:
+    """Read all that the scheduler looks at. Locks nothing: whoever acts on it looks again.
+
+    Args:
+        session: a transaction that sees every project.
+        now: the round's moment.
+        policy: the rules' numbers.
+    """
+    since = {"since": now - MEMORY_OF_PREEMPTIONS}
+    queued = (await session.execute(_QUEUE, since)).all()
+    granted = (await session.execute(_GRANTS, since)).all()
+    lanes, groups = _lanes(queued)
+    waiting = {lane.project for lane in lanes}
+    snapshot = Snapshot(
+        now_seconds=now.timestamp(),
+        nodes=await _nodes(session, granted, now),
+        queued=JobQueue(lanes),
+        running=_running(granted, now),
+        projects=await _projects(session, now, policy, waiting),
+        flavors=tuple(Flavor(name, price) for name, price in await session.execute(_FLAVORS)),
+        policy=policy,
+    )
+    return Picture(snapshot, tuple(groups))
+
+
+def _lanes(rows: Iterable[Row[Any]]) -> tuple[dict[Lane, Arrivals], list[Group]]:
+    arrived: defaultdict[Lane, list[tuple[float, str]]] = defaultdict(list)
+    patterns: dict[Lane, QueuedJob] = {}
+    groups: list[Group] = []
+    for row in rows:
+        pattern = _pattern(row)
+        lane = lane_of(pattern)
+        patterns[lane] = pattern
+        arrived[lane] += zip(row.moments, row.ids, strict=True)
+        groups.append(Group(lane, row.status_reason, row.ids))
+    return {lane: Arrivals(patterns[lane], sorted(found)) for lane, found in arrived.items()}, groups
+
+
+def _pattern(row: Row[Any]) -> QueuedJob:
+    return QueuedJob(
+        id="",
+        project=row.project_id,
+        submitted_seconds=0.0,
+        cpus=row.asked_cpus,
+        memory_bytes=row.asked_memory_bytes,
+        gpus=row.asked_gpus,
+        nodes=row.asked_nodes,
+        priority=row.priority,
+        flavors=tuple(json.loads(row.asked_flavors)),
+        spot=SpotPolicy(row.asked_spot),
+        max_price_per_gpu_hour=row.asked_price_cap,
+        retries_left=0 if row.last_launch else 1,
+        max_runtime_seconds=None if row.seconds_left is None else float(row.seconds_left),
+        nominated_nodes=tuple(json.loads(row.nodes)) if row.nodes else (),
+        made_way_for=tuple(row.way_for or ()),
+    )
+
+
+def _running(rows: Iterable[Row[Any]], now: datetime) -> tuple[Allocation, ...]:
+    found: dict[str, Allocation] = {}
+    for row in rows:
+        share = NodeShare(row.node, row.cpus, row.memory_bytes, len(row.gpu_ids))
+        before = found.get(row.job_id)
+        if before is not None:
+            found[row.job_id] = replace(before, placements=(*before.placements, share))
+            continue
+        found[row.job_id] = Allocation(
+            job_id=row.job_id,
+            project=row.project_id,
+            placements=(share,),
+            started_seconds=row.granted,
+            priority=row.priority,
+            evictions=row.evictions,
+            stopping=row.stopping,
+            max_runtime_seconds=None if row.seconds_left is None else max(0.0, float(row.seconds_left)),
+            checkpoint_age_seconds=None if row.saved is None else now.timestamp() - row.saved,
+            made_way_for=tuple(row.way_for or ()),
+        )
+    return tuple(found.values())
+
+
+async def _nodes(session: AsyncSession, granted: Iterable[Row[Any]], now: datetime) -> tuple[Node, ...]:
+    held: defaultdict[str, list[Row[Any]]] = defaultdict(list)
+    for row in granted:
+        held[row.node].append(row)
+    return tuple(_node(row, held[row.name], now) for row in await session.execute(_NODES))
+
+
+def _node(row: Row[Any], held: Sequence[Row[Any]], now: datetime) -> Node:
+    taken = {gpu for grant in held for gpu in grant.gpu_ids}
+    return Node(
+        name=row.name,
+        flavor=row.flavor,
+        cpus=row.cpus,
+        memory_bytes=row.memory_bytes,
+        free_cpus=max(0, row.cpus - sum(grant.cpus for grant in held)),
+        free_memory_bytes=max(0, row.memory_bytes - sum(grant.memory_bytes for grant in held)),
+        gpu_ids=tuple(row.gpu_ids),
+        free_gpu_ids=tuple(gpu for gpu in row.gpu_ids if gpu not in taken),
+        spot=row.spot,
+        up=row.interruption_deadline is None and now - row.last_seen_at < NODE_LOST_AFTER,
+    )
+
+
+async def _projects(
+    session: AsyncSession, now: datetime, policy: Policy, waiting: Iterable[str]
+) -> tuple[Project, ...]:
+    quotas: defaultdict[str, list[Quota]] = defaultdict(list)
+    for row in await session.execute(_QUOTAS):
+        quotas[row.project_id].append(Quota(row.flavor, row.nominal, row.borrowing_limit, row.lending_limit))
+    weights = {row.project_id: float(row.weight) for row in await session.execute(_WEIGHTS)}
+    usage = await usage_at(session, now, policy.usage_half_life_seconds)
+    return tuple(
+        Project(
+            name=name,
+            weight=weights.get(name, 1.0),
+            quotas=tuple(quotas.get(name, ())),
+            decayed_gpu_seconds=usage[name].gpu_seconds if name in usage else 0.0,
+            decayed_cpu_seconds=usage[name].cpu_seconds if name in usage else 0.0,
+        )
+        for name in {*quotas, *weights, *usage, *waiting}
+    )
