@@ -42,7 +42,7 @@ from steelyard.kit.errors import (
 )
 from steelyard.rollouts.promotion import PromotionService
 from steelyard.rollouts.scopes import Scope
-from steelyard.specs.blocks import Gate
+from steelyard.specs.gates import Gate
 from steelyard.specs.policies import ApprovalPolicy, FreezeRequest, GateRequest, SpanWindow
 from steelyard.specs.promotions import (
     Alias,

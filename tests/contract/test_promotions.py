@@ -15,7 +15,7 @@ from steelyard.governance.identity import Actor
 from steelyard.kit.errors import Conflict, PermissionDenied
 from steelyard.rollouts.promotion import PromotionService
 from steelyard.rollouts.scopes import Scope
-from steelyard.specs.blocks import Gate
+from steelyard.specs.gates import Gate
 from steelyard.specs.policies import ApprovalPolicy, GateRequest
 from steelyard.specs.promotions import (
     Alias,

@@ -5,12 +5,15 @@ workers, and die at any line. What they find is in the database, what they do is
 """
 
 import asyncio
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.evals.comparing import Pairs
+from steelyard.evals.evidence import Evidence
 from steelyard.governance import audit
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import SYSTEM
@@ -26,8 +29,9 @@ from steelyard.rollouts.requests import PROMOTION_TOPIC
 from steelyard.rollouts.rules import frozen, parse_policy, policy_of
 from steelyard.rollouts.settlement import Facts, Step, next_step
 from steelyard.rollouts.stages import refuse_stage
-from steelyard.rollouts.weighing import Gathered, Weighed, gather, weigh
+from steelyard.rollouts.weighing import Gathered, gather, weigh
 from steelyard.runtime.manifests import read_manifest, verify_manifest
+from steelyard.specs.gates import Judgement, Verdict
 from steelyard.specs.policies import ApprovalPolicy
 from steelyard.specs.promotions import OPEN_STATES, Alias, PromotionState
 from steelyard.storage.database import Database
@@ -35,10 +39,11 @@ from steelyard.storage.outbox import enqueue
 from steelyard.storage.tables import AliasRow, ApprovalRow, ModelVersionRow, PromotionRow, TransitionRow
 
 _OUTCOMES = {
-    "pass": PromotionState.AWAITING_APPROVAL,
-    "fail": PromotionState.GATE_FAILED,
-    "not_enough_evidence": PromotionState.NOT_ENOUGH_EVIDENCE,
+    Verdict.FAIL: PromotionState.GATE_FAILED,
+    Verdict.NOT_ENOUGH_EVIDENCE: PromotionState.NOT_ENOUGH_EVIDENCE,
 }
+PairReader = Callable[[Evidence, Evidence], Mapping[str, Pairs]]
+"""Reads the values of the samples that two models have in common, by metric. Blocking."""
 
 
 @dataclass(frozen=True)
@@ -69,9 +74,12 @@ class _Look:
 class PromotionService:
     """Carries promotions on. For the platform's own processes: it asks no permission."""
 
-    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+    def __init__(
+        self, database: Database, clock: Clock = utc_now, read_pairs: PairReader | None = None
+    ) -> None:
         self._database = database
         self._clock = clock
+        self._read_pairs = read_pairs
 
     async def check(self, promotion_id: str) -> Standing:
         """Verify the model's files, gather the evidence, judge the gates, and write down what they say.
@@ -89,7 +97,7 @@ class PromotionService:
             if row.state != PromotionState.CHECKING:
                 return _standing(row)
             damage = await asyncio.to_thread(_damage, Path(version.path), version.manifest_digest)
-            weighed = await asyncio.to_thread(weigh, gathered)
+            judgement = await asyncio.to_thread(self._weigh, gathered)
             async with self._database.transaction() as session:
                 here = await repository.lock_alias(session, project, model, alias)
                 row = await repository.find_promotion(session, project, promotion_id, lock=True)
@@ -101,7 +109,7 @@ class PromotionService:
                 if damage is not None:
                     await self._end(session, row, PromotionState.VOID, damage)
                 else:
-                    await self._judge(session, row, gathered, weighed, here)
+                    await self._judge(session, row, gathered, judgement, here)
                 return _standing(row)
 
     async def settle(self, promotion_id: str) -> Standing:
@@ -129,12 +137,19 @@ class PromotionService:
                 await self._take(session, look.row, step)
             return _standing(look.row)
 
+    def _weigh(self, gathered: Gathered) -> Judgement:
+        """Judge, with the samples that both versions have in common. Blocking."""
+        pairs: Mapping[str, Pairs] = {}
+        if self._read_pairs is not None and gathered.evidence and gathered.incumbent:
+            pairs = self._read_pairs(gathered.evidence, gathered.incumbent)
+        return weigh(gathered, pairs)
+
     async def _judge(
         self,
         session: AsyncSession,
         row: PromotionRow,
         gathered: Gathered,
-        weighed: Weighed,
+        judgement: Judgement,
         here: AliasRow | None,
     ) -> None:
         """Write down what the gates say, and what approvals are bound to from now on."""
@@ -147,19 +162,19 @@ class PromotionService:
         row.evidence = dict(binding.evidence)
         row.bound = asdict(binding)
         row.binding = binding.digest()
-        row.judgement = weighed.record
+        row.judgement = judgement.model_dump(mode="json")
         row.policy = policy.model_dump(mode="json")
         row.required_approvals = policy.approvers
         await audit.record(
             session, SYSTEM, "promotion.judge", "promotion", row.id, project_id=project,
-            after_digest=row.binding, detail={"verdict": weighed.verdict, "reasons": weighed.reasons},
+            after_digest=row.binding, detail={"verdict": judgement.verdict, "reasons": judgement.reasons},
         )  # fmt: skip
-        if weighed.verdict != "pass":
-            await self._end(session, row, _OUTCOMES[weighed.verdict], _sentence(weighed))
+        if judgement.verdict is not Verdict.PASS:
+            await self._end(session, row, _OUTCOMES[judgement.verdict], _refusal(row, judgement))
             return
         row.expires_at = self._clock() + timedelta(seconds=policy.expires_after_seconds)
         row.state = PromotionState.AWAITING_APPROVAL
-        row.message = f"passed {len(gathered.gates)} gates; waits for {policy.approvers} approvals"
+        row.message = f"passed {len(judgement.gates)} gates; waits for {policy.approvers} approvals"
         row.wake_at = None
         row.updated_at = self._clock()
         if policy.approvers:
@@ -341,8 +356,15 @@ def _notes(row: PromotionRow, approvals: list[ApprovalRow]) -> list[str]:
     return notes
 
 
-def _sentence(weighed: Weighed) -> str:
-    return "; ".join(weighed.reasons)
+def _refusal(row: PromotionRow, judgement: Judgement) -> str:
+    """Say why the gates are not passed, and what to do."""
+    reasons = "; ".join(judgement.reasons)
+    if judgement.verdict is Verdict.FAIL:
+        return f"{reasons}. Another version may pass; the gates: 'steelyard gates list --to {row.alias}'"
+    return (
+        f"{reasons}. Evaluate {row.model}@{row.version} with an eval_only job of the suites named, "
+        "on as many samples as they need, then ask again"
+    )
 
 
 def _standing(row: PromotionRow) -> Standing:

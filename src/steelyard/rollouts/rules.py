@@ -12,7 +12,7 @@ from steelyard.governance.access import ProjectId
 from steelyard.rollouts.freezes import thaw_of
 from steelyard.rollouts.people import is_alone, organization_of
 from steelyard.rollouts.policies import default_policy, stricter
-from steelyard.specs.blocks import Gate
+from steelyard.specs.gates import Gate
 from steelyard.specs.policies import ApprovalPolicy, SpanWindow, WeeklyWindow, Window
 from steelyard.specs.promotions import Alias
 from steelyard.storage.tables import ApprovalPolicyRow, FreezeRow, GateRow

@@ -1,16 +1,19 @@
 """What speaks for a version before an alias, and what the gates say to it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.evals.comparing import Pairs
 from steelyard.evals.evidence import Evidence, evidence_of
+from steelyard.evals.gates import Incumbent, judge
+from steelyard.evals.merging import Merged, merge_gates
 from steelyard.governance.access import ProjectId
 from steelyard.rollouts import repository
 from steelyard.rollouts.binding import Binding
 from steelyard.rollouts.rules import gates_of, parse_gate
-from steelyard.specs.blocks import Gate
+from steelyard.specs.gates import Judgement
 from steelyard.specs.promotions import Alias
 from steelyard.storage.tables import AliasRow, ModelVersionRow
 
@@ -20,19 +23,12 @@ class Gathered:
     """All that a judgement is made of, read in one transaction."""
 
     binding: Binding
-    gates: list[Gate]
+    gates: Merged
     evidence: Evidence | None
+    replaces: bool
+    """Whether the alias points to a version, against which gates may hold this one."""
     incumbent: Evidence | None
-
-
-@dataclass(frozen=True)
-class Weighed:
-    """What the gates say. `record` holds each gate with its numbers, as JSON."""
-
-    verdict: str
-    """`pass`, `fail`, or `not_enough_evidence`."""
-    reasons: list[str]
-    record: dict[str, Any]
+    """Of that version."""
 
 
 async def gather(
@@ -60,25 +56,20 @@ async def gather(
         gates=[row.digest for row in rows],
         alias_sequence=here.sequence if here else 0,
     )
-    return Gathered(binding, [parse_gate(row) for row in rows], evidence, incumbent)
+    organization = [parse_gate(row) for row in rows if row.project_id is None]
+    own = [parse_gate(row) for row in rows if row.project_id is not None]
+    merged = merge_gates(organization, own)
+    return Gathered(binding, merged, evidence, here is not None, incumbent)
 
 
-def weigh(gathered: Gathered) -> Weighed:
-    """Hold the evidence against the gates."""
-    faults: list[str] = []
-    missing = False
-    metrics = gathered.evidence.metrics if gathered.evidence else {}
-    for gate in gathered.gates:
-        found = metrics.get(gate.metric)
-        if found is None:
-            missing = True
-            faults.append(f"{gate.metric} was not measured")
-        elif (gate.min is not None and found.mean < gate.min) or (
-            gate.max is not None and found.mean > gate.max
-        ):
-            faults.append(f"{gate.metric} is {found.mean:.4g}")
-    verdict = "pass" if not faults else "not_enough_evidence" if missing else "fail"
-    return Weighed(verdict, faults, {"verdict": verdict, "reasons": faults})
+def weigh(gathered: Gathered, pairs: Mapping[str, Pairs]) -> Judgement:
+    """Hold the evidence against the gates. The same binding and samples give the same judgement.
+
+    Args:
+        pairs: values of the samples that both versions have in common, by metric.
+    """
+    incumbent = Incumbent(gathered.incumbent, pairs) if gathered.replaces else None
+    return judge(gathered.gates.gates, gathered.evidence, incumbent, gathered.gates.notes)
 
 
 def _digests(evidence: Evidence | None) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pydantic import AwareDatetime, Field, field_validator, model_validator
 
 from steelyard.specs.access import ProjectRole
 from steelyard.specs.base import Message, Spec
-from steelyard.specs.blocks import Gate
+from steelyard.specs.gates import Gate
 from steelyard.specs.promotions import Alias
 
 Day = Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]
