@@ -14,9 +14,15 @@ from steelyard.governance.policy import Verdict, decide, weigh_grant
 from steelyard.governance.standing import Found
 from steelyard.kit.errors import NotFound, PermissionDenied, SteelyardError, Unauthenticated
 from steelyard.specs.access import OrganizationRole, Permission, ProjectRole
+from steelyard.storage import scopes
 
 ProjectId = NewType("ProjectId", str)
 """A project that was checked for the actor. Repositories take nothing else, so no query forgets to."""
+_OF_ALL_PROJECTS = frozenset({
+    Permission.POOL_READ, Permission.POOL_WRITE, Permission.QUOTA_READ, Permission.QUOTA_WRITE,
+    Permission.AUDIT_READ, Permission.COST_READ,
+})  # fmt: skip
+"""What can be asked of the installation that is about the rows of its projects."""
 OrganizationId = NewType("OrganizationId", str)
 """An organization that was checked for the actor."""
 
@@ -52,6 +58,8 @@ async def authorize_organization(
 async def authorize_installation(session: AsyncSession, actor: Actor, permission: Permission) -> None:
     """Check an act on the whole installation: its pool, its organizations, its users.
 
+    Where it is about jobs of all projects (pool, quotas, audit), the transaction sees all rows from then on.
+
     Its operators are the owners of the first organization and the local admin; that organization's auditors
     read.
 
@@ -62,6 +70,9 @@ async def authorize_installation(session: AsyncSession, actor: Actor, permission
     """
     found = await standing.in_installation(session, actor)
     _require(found, permission, NotFound("nothing here for you"))
+    if permission in _OF_ALL_PROJECTS:
+        writes = permission in (Permission.POOL_WRITE, Permission.QUOTA_WRITE)
+        await scopes.enter_installation(session, "write" if writes else "read")
 
 
 async def require_active(session: AsyncSession, actor: Actor) -> None:

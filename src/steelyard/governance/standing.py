@@ -14,11 +14,14 @@ from steelyard.specs.access import OrganizationRole, ProjectRole
 
 _IN_PROJECT = text(
     "SELECT standing.*, CASE WHEN :everywhere OR cardinality(project_roles || organization_roles ||"
-    " installation_roles) > 0 THEN set_config('steelyard.project', project_id, true) END"
+    " installation_roles) > 0 THEN set_config('steelyard.project', project_id, true) ||"
+    " set_config('steelyard.project_organization', organization_id, true) END"
     " FROM standing_in_project(:project, :principal, :token, :signed_in_at) standing"
 )
 _IN_ORGANIZATION = text(
-    "SELECT * FROM standing_in_organization(:organization, :principal, :token, :signed_in_at)"
+    "SELECT standing.*, CASE WHEN :everywhere OR cardinality(organization_roles) > 0"
+    " THEN set_config('steelyard.organization', organization_id, true) END"
+    " FROM standing_in_organization(:organization, :principal, :token, :signed_in_at) standing"
 )
 _IN_INSTALLATION = text(
     "SELECT is_active_principal(:principal, :token, :signed_in_at),"
@@ -42,10 +45,7 @@ async def in_project(session: AsyncSession, actor: Actor, project: str) -> Found
 
     Lets the rest of the transaction see that project's rows, if the actor has any part in it.
     """
-    everywhere = is_local_admin(actor) or actor.kind == "system"
-    rows = await session.execute(
-        _IN_PROJECT, {**_identity(actor), "project": project, "everywhere": everywhere}
-    )
+    rows = await session.execute(_IN_PROJECT, {**_identity(actor), "project": project})
     row = rows.one_or_none()
     if row is None:
         return None
@@ -58,7 +58,10 @@ async def in_project(session: AsyncSession, actor: Actor, project: str) -> Found
 
 
 async def in_organization(session: AsyncSession, actor: Actor, organization: str) -> Found | None:
-    """Return the organization and the actor's standing in it; None where there is no such organization."""
+    """Return the organization and the actor's standing in it; None where there is no such organization.
+
+    Lets the rest of the transaction see the rows of its projects, if the actor holds a role of its own.
+    """
     rows = await session.execute(_IN_ORGANIZATION, {**_identity(actor), "organization": organization})
     row = rows.one_or_none()
     if row is None:
@@ -84,8 +87,12 @@ def is_local_admin(actor: Actor) -> bool:
 
 def _identity(actor: Actor) -> dict[str, object]:
     """Return under which name roles are held (an attempt or a stranger holds none), and by which key."""
-    principal = actor.id if actor.kind in ("user", "service_account") else ""
-    return {"principal": principal, "token": actor.token_id, "signed_in_at": actor.signed_in_at}
+    return {
+        "principal": actor.id if actor.kind in ("user", "service_account") else "",
+        "token": actor.token_id,
+        "signed_in_at": actor.signed_in_at,
+        "everywhere": is_local_admin(actor) or actor.kind == "system",
+    }
 
 
 def _installation_roles(roles: list[str]) -> set[Role]:

@@ -9,7 +9,8 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 
 from steelyard.kit.errors import Overloaded, StorageFull, Unavailable
-from steelyard.storage.dsn import split_tls
+from steelyard.storage import scopes
+from steelyard.storage.dsn import api_role, split_tls
 
 _STATEMENT_TIMEOUT_MS = 15_000
 _AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
@@ -25,6 +26,8 @@ class Database:
         dsn: `postgresql://...`, with `sslmode` and its files as for libpq; the driver is asyncpg whatever the
             scheme says.
         pool_size: connections at most; a transaction beyond them waits `pool_timeout_seconds`, then 429.
+        walled: connect as the role that owns no table, so that row-level security holds: a transaction sees
+            no row of a project before `governance.access` or `storage.scopes` has let it.
     """
 
     def __init__(
@@ -34,8 +37,10 @@ class Database:
         pool_size: int = 10,
         pool_timeout_seconds: float = 5.0,
         name: str = "steelyard",
+        walled: bool = False,
     ) -> None:
         url, tls = split_tls(make_url(dsn))
+        role = {"role": api_role(url)} if walled else {}
         self._engine = create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,
@@ -46,6 +51,7 @@ class Database:
                 **tls,
                 "timeout": 5,
                 "server_settings": {
+                    **role,
                     "application_name": name,
                     "statement_timeout": str(_STATEMENT_TIMEOUT_MS),
                     "idle_in_transaction_session_timeout": "60000",
@@ -64,6 +70,7 @@ class Database:
         """
         try:
             async with self._sessions() as session, session.begin():
+                await scopes.enter_current(session)
                 yield session
         except PoolTimeout as error:
             raise Overloaded("the control plane is busy; try again in a second") from error

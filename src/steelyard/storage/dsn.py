@@ -1,5 +1,6 @@
 """TLS of a connection string, in libpq's words, for a driver that SQLAlchemy calls with keywords."""
 
+import getpass
 import ssl
 from typing import Any
 
@@ -35,6 +36,11 @@ def split_tls(url: URL) -> tuple[URL, dict[str, Any]]:
         raise InvalidRequest(
             f"the certificates of the database's DSN can't be read: {error}", param="database_dsn"
         ) from error
+
+
+def api_role(url: URL) -> str:
+    """Return the role that owns nothing and that the api takes on: that of migration 0011."""
+    return f"{url.username or getpass.getuser()}_api"
 
 
 def _context(mode: str, given: dict[str, str]) -> ssl.SSLContext:

@@ -41,7 +41,9 @@ async def record(
         outcome: whether the act was done.
     """
     await session.execute(
-        insert(AuditRow).values(
+        insert(AuditRow)
+        .inline()
+        .values(
             actor=f"{actor.kind}:{actor.id}",
             verb=verb,
             object_kind=object_kind,

@@ -31,3 +31,4 @@ _STATEMENTS = """
 def upgrade() -> None:
     """Move forward."""
     op.execute(_STATEMENTS)
+    op.execute("SELECT wall_off('lineage_statements')")
