@@ -1,6 +1,8 @@
 """What training processes report. The lease epoch fences every write: only the newest attempt's count."""
 
+import contextlib
 import re
+from collections.abc import Generator
 from datetime import datetime, timedelta
 
 from sqlalchemy import ScalarSelect, func, select, update
@@ -25,6 +27,7 @@ from steelyard.specs.reports import (
 )
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
+from steelyard.storage.scopes import attempt_scope
 from steelyard.storage.tables import AttemptMeterRow, AttemptRow, CheckpointRow, JobRow
 
 _CHECKPOINT_PATH = re.compile(r"^checkpoints/e(\d{5})/step-(\d{8})$")
@@ -50,49 +53,49 @@ class ReportService:
             NotFound: the actor is not this attempt.
             StaleLease: a newer attempt has taken over, or this one has ended.
         """
-        _require_own(actor, attempt_id)
-        now = self._clock()
-        async with self._database.transaction() as session:
-            row = (
-                await session.execute(
-                    update(AttemptRow)
-                    .where(
-                        AttemptRow.id == attempt_id,
-                        AttemptRow.epoch == report.epoch,
-                        AttemptRow.state != "ended",
-                        AttemptRow.job_id == JobRow.id,
-                        AttemptRow.epoch == JobRow.epoch,
+        with _acting_as(actor, attempt_id):
+            now = self._clock()
+            async with self._database.transaction() as session:
+                row = (
+                    await session.execute(
+                        update(AttemptRow)
+                        .where(
+                            AttemptRow.id == attempt_id,
+                            AttemptRow.epoch == report.epoch,
+                            AttemptRow.state != "ended",
+                            AttemptRow.job_id == JobRow.id,
+                            AttemptRow.epoch == JobRow.epoch,
+                        )
+                        .values(
+                            **_progress(report),
+                            last_report_at=now,
+                            lease_expires_at=func.coalesce(
+                                _meter_column(AttemptMeterRow.leased_until),
+                                now + timedelta(seconds=self._lease_seconds),
+                            ),
+                        )
+                        .returning(
+                            AttemptRow.state,
+                            AttemptRow.stop_reason,
+                            AttemptRow.checkpoint_requested,
+                            JobRow.id,
+                            JobRow.state.label("job_state"),
+                            JobRow.desired,
+                            _meter_column(AttemptMeterRow.posted_until).label("posted_until"),
+                            _meter_column(AttemptMeterRow.leased_until).label("leased_until"),
+                        )
                     )
-                    .values(
-                        **_progress(report),
-                        last_report_at=now,
-                        lease_expires_at=func.coalesce(
-                            _meter_column(AttemptMeterRow.leased_until),
-                            now + timedelta(seconds=self._lease_seconds),
-                        ),
-                    )
-                    .returning(
-                        AttemptRow.state,
-                        AttemptRow.stop_reason,
-                        AttemptRow.checkpoint_requested,
-                        JobRow.id,
-                        JobRow.state.label("job_state"),
-                        JobRow.desired,
-                        _meter_column(AttemptMeterRow.posted_until).label("posted_until"),
-                        _meter_column(AttemptMeterRow.leased_until).label("leased_until"),
-                    )
-                )
-            ).first()
-            if row is None:
-                raise await _stale(session, attempt_id)
-        if row.state == "starting" or row.job_state == JobState.STARTING:
-            await self._mark_running(attempt_id, row.id)
-        lease = await self._renew(attempt_id, row.id, row.posted_until, row.leased_until)
-        return Directives(
-            lease_seconds=lease.lease_seconds,
-            stop=lease.stop or row.desired != "run" or row.stop_reason is not None,
-            checkpoint=row.checkpoint_requested,
-        )
+                ).first()
+                if row is None:
+                    raise await _stale(session, attempt_id)
+            if row.state == "starting" or row.job_state == JobState.STARTING:
+                await self._mark_running(attempt_id, row.id)
+            lease = await self._renew(attempt_id, row.id, row.posted_until, row.leased_until)
+            return Directives(
+                lease_seconds=lease.lease_seconds,
+                stop=lease.stop or row.desired != "run" or row.stop_reason is not None,
+                checkpoint=row.checkpoint_requested,
+            )
 
     async def publish_checkpoint(self, actor: Actor, attempt_id: str, report: CheckpointReport) -> Directives:
         """Enter a checkpoint into the index. Doing it again changes nothing. Raises as `report`.
@@ -100,41 +103,41 @@ class ReportService:
         Raises:
             InvalidRequest: the path is not one that this attempt may write.
         """
-        _require_own(actor, attempt_id)
-        match = _CHECKPOINT_PATH.match(report.path)
-        if match is None or int(match[1]) != report.epoch or int(match[2]) != report.step:
-            raise InvalidRequest(
-                "a checkpoint's path is checkpoints/e<epoch>/step-<step> of its own attempt", param="path"
-            )
-        async with self._database.transaction() as session:
-            attempt, job = await _hold_lease(session, attempt_id, report.epoch)
-            if await index_checkpoint(session, attempt, job, report):
-                await append_event(
-                    session, job, "checkpoint.published", f"checkpoint at step {report.step}",
-                    data={"step": report.step, "size_bytes": report.size_bytes},
-                )  # fmt: skip
-            attempt.checkpoint_requested = False
-            leased_until = await session.scalar(
-                select(AttemptMeterRow.leased_until).where(AttemptMeterRow.attempt_id == attempt_id)
-            )
-        return Directives(lease_seconds=self._lease_left(leased_until), stop=job.desired != "run")
+        with _acting_as(actor, attempt_id):
+            match = _CHECKPOINT_PATH.match(report.path)
+            if match is None or int(match[1]) != report.epoch or int(match[2]) != report.step:
+                raise InvalidRequest(
+                    "a checkpoint's path is checkpoints/e<epoch>/step-<step> of its own attempt", param="path"
+                )
+            async with self._database.transaction() as session:
+                attempt, job = await _hold_lease(session, attempt_id, report.epoch)
+                if await index_checkpoint(session, attempt, job, report):
+                    await append_event(
+                        session, job, "checkpoint.published", f"checkpoint at step {report.step}",
+                        data={"step": report.step, "size_bytes": report.size_bytes},
+                    )  # fmt: skip
+                attempt.checkpoint_requested = False
+                leased_until = await session.scalar(
+                    select(AttemptMeterRow.leased_until).where(AttemptMeterRow.attempt_id == attempt_id)
+                )
+            return Directives(lease_seconds=self._lease_left(leased_until), stop=job.desired != "run")
 
     async def publish_result(self, actor: Actor, attempt_id: str, report: ResultReport) -> None:
         """Store the outcome in the attempt's own words. The executor says when it has really gone."""
-        _require_own(actor, attempt_id)
-        async with self._database.transaction() as session:
-            attempt, _ = await _hold_lease(session, attempt_id, report.epoch)
-            attempt.outcome = report.outcome.model_dump(mode="json")
-            await accounting.tick(session, attempt_id, self._clock(), closing=True)
+        with _acting_as(actor, attempt_id):
+            async with self._database.transaction() as session:
+                attempt, _ = await _hold_lease(session, attempt_id, report.epoch)
+                attempt.outcome = report.outcome.model_dump(mode="json")
+                await accounting.tick(session, attempt_id, self._clock(), closing=True)
 
     async def publish_event(self, actor: Actor, attempt_id: str, report: EventReport) -> None:
         """Append an event to the job's. Raises as `report`."""
-        _require_own(actor, attempt_id)
-        async with self._database.transaction() as session:
-            _, job = await _hold_lease(session, attempt_id, report.epoch)
-            await append_event(
-                session, job, report.type, report.message, level=report.level, data=report.data
-            )
+        with _acting_as(actor, attempt_id):
+            async with self._database.transaction() as session:
+                _, job = await _hold_lease(session, attempt_id, report.epoch)
+                await append_event(
+                    session, job, report.type, report.message, level=report.level, data=report.data
+                )
 
     async def require_lease(self, attempt_id: str) -> AttemptRow:
         """Return an attempt that still holds its lease, for what is written on its behalf elsewhere.
@@ -142,12 +145,13 @@ class ReportService:
         Raises:
             StaleLease: it doesn't any more.
         """
-        async with self._database.transaction() as session:
-            attempt = await repository.find_attempt(session, attempt_id)
-            job = await session.get_one(JobRow, attempt.job_id)
-            if attempt.state == "ended" or attempt.epoch != job.epoch:
-                raise await _stale(session, attempt_id)
-            return attempt
+        with attempt_scope(attempt_id):
+            async with self._database.transaction() as session:
+                attempt = await repository.find_attempt(session, attempt_id)
+                job = await session.get_one(JobRow, attempt.job_id)
+                if attempt.state == "ended" or attempt.epoch != job.epoch:
+                    raise await _stale(session, attempt_id)
+                return attempt
 
     async def _renew(
         self, attempt_id: str, job_id: str, posted_until: datetime | None, leased_until: datetime | None
@@ -241,9 +245,13 @@ def _meter_column(column: InstrumentedAttribute[datetime]) -> ScalarSelect[datet
     )
 
 
-def _require_own(actor: Actor, attempt_id: str) -> None:
+@contextlib.contextmanager
+def _acting_as(actor: Actor, attempt_id: str) -> Generator[None]:
+    """Check that the actor is this attempt; within the block it sees the rows of its project."""
     if actor.attempt_id != attempt_id:
         raise NotFound(f"no attempt {attempt_id!r}")
+    with attempt_scope(attempt_id):
+        yield
 
 
 def _progress(report: AttemptReport) -> dict[str, object]:
