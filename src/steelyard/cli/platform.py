@@ -26,13 +26,35 @@ def up(
         bool, typer.Option("--foreground", help="Stay, log to the terminal, stop at Ctrl-C.")
     ] = False,
     timeout: Annotated[float, typer.Option(help="Seconds to wait until it is ready.")] = 120.0,
+    simulate_gpus: Annotated[
+        int | None,
+        typer.Option(
+            "--simulate-gpus", metavar="N", min=0, max=64, help="Claim so many GPUs; jobs run on CPU."
+        ),
+    ] = None,
+    simulate_nodes: Annotated[
+        int | None,
+        typer.Option("--simulate-nodes", metavar="N", min=1, max=64, help="Appear as N nodes with them."),
+    ] = None,
+    simulated_flavor: Annotated[
+        str | None, typer.Option("--simulated-flavor", metavar="NAME", help="Their flavor.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Start the platform in the background, and wait until it can take jobs. Says so if it runs already.
 
+    With --simulate-gpus quotas, fair share, preemption and spot can be tried on any machine. What simulates
+    is told at each start, and changes nothing of a platform that runs already.
+
     Exit codes: 0 ready, 1 not ready (the message says why), 130 interrupted (it goes on starting).
     """
-    _run("up", f"--timeout={timeout}", *_flags(foreground=foreground, json=json))
+    chosen = {
+        "--simulate-gpus": simulate_gpus,
+        "--simulate-nodes": simulate_nodes,
+        "--simulated-flavor": simulated_flavor,
+    }
+    given = [f"{flag}={value}" for flag, value in chosen.items() if value is not None]
+    _run("up", f"--timeout={timeout}", *given, *_flags(foreground=foreground, json=json))
 
 
 def down(

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from steelyard.compute.executor import LaunchSpec, Resources
+from steelyard.compute.local.node import SIMULATED
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import AttemptTokens
 from steelyard.governance.secrets.service import SecretService
@@ -118,11 +119,14 @@ def _spec_of(job: JobRow) -> FineTuneSpec | EvalOnlySpec:
 
 
 def _resources(allocations: Sequence[AllocationRow], spec: FineTuneSpec | EvalOnlySpec) -> Resources:
+    """What the processes get: GPUs that are only simulated take no part in it."""
+    granted = allocations[0].gpu_ids if allocations else []
+    gpu_ids = tuple(name for name in granted if not name.startswith(SIMULATED))
     return Resources(
         cpus=spec.resources.cpus,
         memory_bytes=int(spec.resources.memory_gb * BYTES_PER_GB),
-        gpus=spec.resources.gpus,
-        gpu_ids=tuple(allocations[0].gpu_ids) if allocations else (),
+        gpus=len(gpu_ids),
+        gpu_ids=gpu_ids,
     )
 
 

@@ -7,6 +7,7 @@ below `<home>/secrets`, never from argv.
 from pathlib import Path
 from typing import Literal
 
+from pydantic import Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from steelyard.kit.home import default_home
@@ -34,6 +35,12 @@ class Settings(BaseSettings):
     """Cores that jobs may use on this node. Unset: all that the process may run on."""
     local_memory_gb: float | None = None
     """Unset: nine tenths of the machine's memory."""
+    simulated_gpus: int = Field(default=0, ge=0, le=64)
+    """GPUs that this node claims to have, to try scheduling without any: their jobs run on CPUs. 0: none;
+    `steelyard up --simulate-gpus` sets it."""
+    simulated_nodes: int = Field(default=1, ge=1, le=64)
+    """With simulated GPUs: as how many nodes this machine appears."""
+    simulated_flavor: str = "simulated-gpu"
     lease_seconds: float = 600.0
     """A trainer that can't renew its lease for so long saves and leaves."""
     stall_seconds: float = 900.0
@@ -55,6 +62,8 @@ class Settings(BaseSettings):
     oidc_groups_claim: str = "groups"
     public_url: str | None = None
     """Where browsers reach the api; its `/login/callback` is registered at the provider. Unset: its own."""
+    data_sources: tuple[str, ...] = ("hf://datasets/",)
+    """Prefixes of URIs (JSON list) that ingests may read from, such as `s3://team-bucket/raw/`."""
     model_roots: tuple[Path, ...] = ()
     """Folders (JSON list) that base models may be read from. Empty: any but the platform's own."""
     secret_keys_file: Path | None = None

@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+SIMULATED = "simulated-"
+"""How the names of GPUs begin that aren't there."""
 _CGROUP = Path("/sys/fs/cgroup")
 
 
@@ -33,7 +35,7 @@ def detect_node(simulated_gpus: int = 0) -> LocalNode:
         simulated_gpus: names of so many GPUs that aren't there, for trying schedulers out; instead of
             looking for real ones.
     """
-    gpus = tuple(f"simulated-{number}" for number in range(simulated_gpus)) or _gpu_ids()
+    gpus = tuple(f"{SIMULATED}{number}" for number in range(simulated_gpus)) or _gpu_ids()
     return LocalNode(node_name(), usable_cpus(), usable_memory_bytes(), gpus, simulated_gpus > 0)
 
 

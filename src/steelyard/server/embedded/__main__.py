@@ -22,6 +22,12 @@ EXIT_NOT_WELL = 1
 EXIT_STOPPED = 3
 EXIT_INTERRUPTED = 130
 _DEFAULT_TIMEOUT_SECONDS = 120.0
+_SIMULATION = {
+    "--simulate-gpus": "simulated_gpus",
+    "--simulate-nodes": "simulated_nodes",
+    "--simulated-flavor": "simulated_flavor",
+}
+"""Flags of `up`, and the settings that they are."""
 _MARKS = {Verdict.OK: "[green]ok  [/]", Verdict.WARN: "[yellow]warn[/]", Verdict.FAIL: "[red]fail[/]"}
 
 
@@ -46,6 +52,7 @@ def exit_code(state: Overall) -> int:
 
 
 def _up(layout: HomeLayout, _settings: Settings, console: Console, options: argparse.Namespace) -> int:
+    _simulate(options)
     if options.foreground and not live_state(layout):
         sys.stdout.flush()
         os.execv(options.supervisor[0], [*options.supervisor, "--foreground"])  # noqa: S606 - our own interpreter
@@ -113,6 +120,14 @@ def _doctor(layout: HomeLayout, settings: Settings, console: Console, options: a
     return EXIT_NOT_WELL if failed else 0
 
 
+def _simulate(options: argparse.Namespace) -> None:
+    """Hand the flags down as settings: all processes that are started from here on read them there."""
+    for flag, setting in _SIMULATION.items():
+        value = getattr(options, flag.removeprefix("--").replace("-", "_"))
+        if value is not None:
+            os.environ[f"STEELYARD_{setting.upper()}"] = value
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="steelyard")
     commands = parser.add_subparsers(dest="command", required=True)
@@ -122,6 +137,8 @@ def _parser() -> argparse.ArgumentParser:
         if name == "up":
             command.add_argument("--foreground", action="store_true")
             command.add_argument("--timeout", type=float, default=_DEFAULT_TIMEOUT_SECONDS)
+            for flag in _SIMULATION:
+                command.add_argument(flag)
         if name == "down":
             command.add_argument("--grace", type=float, default=DEFAULT_GRACE_SECONDS)
     return parser
