@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typer import TyperException
 
 from steelyard.cli import (
+    approvals,
     audit,
     budgets,
     certs,
@@ -15,13 +16,16 @@ from steelyard.cli import (
     demo,
     keys,
     lineage,
+    models,
     platform,
     queries,
+    rules,
     schema,
     secrets,
     streams,
     submission,
     waiting,
+    webhooks,
 )
 from steelyard.cli.app import make_app
 from steelyard.cli.exits import ExitCode
@@ -42,6 +46,10 @@ for _module in (
     audit,
     budgets,
     keys,
+    models,
+    approvals,
+    rules,
+    webhooks,
     lineage,
     certs,
     demo,
