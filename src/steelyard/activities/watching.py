@@ -9,10 +9,12 @@ from temporalio import activity
 
 from steelyard.compute.executor import Executor, LaunchSpec, Observation, Phase, StopMode
 from steelyard.jobs.endings import EndingService
+from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.launching import LaunchService
 from steelyard.jobs.recovery import AttemptEnd
 from steelyard.jobs.supervision import SupervisionService
 from steelyard.jobs.tracking import TrackingService
+from steelyard.specs.outcome import OutcomeKind
 from steelyard.specs.states import Reason
 
 _POLL_SECONDS = 2.0
@@ -46,6 +48,7 @@ class Watcher:
         endings: EndingService,
         supervision: SupervisionService,
         tracking: TrackingService,
+        evaluation: EvaluationService,
         stall_seconds: float,
     ) -> None:
         self._executor = executor
@@ -53,6 +56,7 @@ class Watcher:
         self._endings = endings
         self._supervision = supervision
         self._tracking = tracking
+        self._evaluation = evaluation
         self._stall_seconds = stall_seconds
 
     async def watch(self, attempt_id: str) -> AttemptEnd:
@@ -68,6 +72,8 @@ class Watcher:
         activity.heartbeat()
         await self._executor.launch(spec)
         observation = await self._follow(attempt_id, spec)
+        if observation.outcome is not None and observation.outcome.kind is OutcomeKind.SUCCEEDED:
+            await self._evaluation.collect(attempt_id)
         return await self._endings.end_attempt(attempt_id, observation)
 
     async def _follow(self, attempt_id: str, spec: LaunchSpec) -> Observation:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from steelyard.compute.executor import LaunchSpec, Resources
 from steelyard.compute.local.node import SIMULATED
+from steelyard.evals.orders import evaluation_orders
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import AttemptTokens
 from steelyard.governance.secrets.service import SecretService
@@ -11,6 +12,7 @@ from steelyard.jobs import repository
 from steelyard.jobs.capacity import BYTES_PER_GB
 from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.tls import TlsClient
+from steelyard.specs.evaluations import EvaluationOrders
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
 from steelyard.specs.run import SECRETS_NAME, DatasetFiles, RunConfig, TrackingTarget
 from steelyard.storage.database import Database
@@ -58,12 +60,16 @@ class LaunchService:
             job = await session.get_one(JobRow, attempt.job_id)
             allocations = await repository.allocations_of(session, job.id)
         secrets = await self._secrets.reveal(ProjectId(job.project_id), job.spec.get("secrets", []))
-        spec = _spec_of(job)
+        spec = spec_of(job)
+        evaluation = None
+        if attempt.stage == "evaluate":
+            tuned = self._folders.job(job.project_id, job.id) / job.model_dir if job.model_dir else None
+            evaluation = await evaluation_orders(self._database, job, spec, tuned)
         resources = _resources(allocations, spec)
         distributed = spec.distributed if isinstance(spec, FineTuneSpec) else None
         ranks = distributed.processes_per_node if distributed and attempt.stage == "train" else 1
         return LaunchSpec(
-            run=self._run_config(job, attempt, spec, max(1, resources.cpus // ranks)),
+            run=self._run_config(job, attempt, spec, max(1, resources.cpus // ranks), evaluation),
             module=_module(spec, attempt.stage),
             token=self._tokens.issue(attempt_id),
             resources=resources,
@@ -75,7 +81,12 @@ class LaunchService:
         )
 
     def _run_config(
-        self, job: JobRow, attempt: AttemptRow, spec: FineTuneSpec | EvalOnlySpec, threads: int
+        self,
+        job: JobRow,
+        attempt: AttemptRow,
+        spec: FineTuneSpec | EvalOnlySpec,
+        threads: int,
+        evaluation: EvaluationOrders | None,
     ) -> RunConfig:
         folder = self._folders.job(job.project_id, job.id)
         dataset = job.prepared.get("dataset")
@@ -94,7 +105,9 @@ class LaunchService:
             attempt_dir=attempt.attempt_dir,
             model_path=job.prepared.get("model_path"),
             model_revision=job.prepared.get("model_revision"),
+            base_adapter=job.prepared.get("base_adapter"),
             tuned_model_dir=str(folder / tuned) if tuned else None,
+            evaluation=evaluation,
             dataset=DatasetFiles.model_validate(dataset) if dataset else None,
             resume_from=str(folder / resumed) if resumed else None,
             api_url=self._api_url,
@@ -112,7 +125,7 @@ def _hub_environment(attempt: AttemptRow, secrets: Mapping[str, str]) -> tuple[t
     return (("HF_TOKEN_PATH", f"{attempt.attempt_dir}/{SECRETS_NAME}/{HUB_TOKEN}"),)
 
 
-def _spec_of(job: JobRow) -> FineTuneSpec | EvalOnlySpec:
+def spec_of(job: JobRow) -> FineTuneSpec | EvalOnlySpec:
     """Read a stored spec. It came through strict validation once, so JSON's forms are enough here."""
     model = EvalOnlySpec if job.type == "eval_only" else FineTuneSpec
     return model.model_validate(job.spec, strict=False)

@@ -1,6 +1,7 @@
 """What a job is made of, as digests that are fixed at submission and never change."""
 
 from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.evals.suites import suite_lineage
 from steelyard.kit.canonical import digest_bytes, digest_json
 from steelyard.registry.software import code_digest, code_version, environment_digest
 from steelyard.specs.blocks import ScriptBlock
@@ -23,6 +24,7 @@ def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None
     if dataset is not None:
         lineage["dataset"] = dataset.digest
         lineage["dataset_ref"] = dataset.ref
+    lineage |= suite_lineage(spec.evaluation)
     if spec.model is not None:
         lineage["base_model_name"] = spec.model.name_or_path
         if spec.model.name_or_path.startswith(REGISTERED_PREFIX):

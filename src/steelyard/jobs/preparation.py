@@ -13,13 +13,17 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.datasets import catalogue
 from steelyard.datasets.files import DatasetFileService
+from steelyard.evals.suite_folders import SuiteFolderService
 from steelyard.governance.access import ProjectId
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.jobs.lifecycle import Folders
+from steelyard.jobs.references import ADAPTER_CONFIG, KnownModel, find_model
 from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
-from steelyard.kit.errors import StorageFull, Unavailable
+from steelyard.kit.errors import InvalidSpec, StorageFull, Unavailable
 from steelyard.runtime.files import write_atomically
+from steelyard.runtime.manifests import verify_manifest
 from steelyard.specs.manifest import MANIFEST_NAME
 from steelyard.specs.run import DatasetFiles
 from steelyard.specs.states import Reason
@@ -46,6 +50,7 @@ class PreparationService:
     Args:
         models_cache: folder of converted and downloaded base models.
         refuse_folder: says why a model that is named by its folder may not be read, if so.
+        folders: where jobs' own models and checkpoints are.
         python: the interpreter that has the training libraries.
     """
 
@@ -55,6 +60,8 @@ class PreparationService:
         files: DatasetFileService,
         models_cache: Path,
         refuse_folder: Callable[[str], str | None],
+        suites: SuiteFolderService,
+        folders: Folders,
         python: str = sys.executable,
         clock: Clock = utc_now,
     ) -> None:
@@ -62,6 +69,8 @@ class PreparationService:
         self._files = files
         self._models_cache = models_cache
         self._refuse_folder = refuse_folder
+        self._suites = suites
+        self._folders = folders
         self._python = python
         self._clock = clock
 
@@ -78,6 +87,11 @@ class PreparationService:
                 return Prepared(ready=True)
             spec = job.spec
             dataset = await self._dataset_version(session, job)
+            project = ProjectId(job.project_id)
+            try:
+                known = await find_model(session, project, self._folders, _model_name(spec))
+            except InvalidSpec as error:
+                return Prepared(False, Reason.MODEL_NOT_FOUND, error.message)
         prepared: dict[str, Any] = {"ready": True}
         lineage: dict[str, str] = {}
         if dataset is not None:
@@ -86,7 +100,14 @@ class PreparationService:
                     False, Reason.DATASET_EMPTY, f"{dataset.ref} has no training rows; ingest more"
                 )
             prepared["dataset"] = (await self._files.materialise(dataset)).model_dump(mode="json")
-        if spec.get("model") is not None:
+        if spec.get("evaluation") is not None:
+            folders = await self._suites.materialise(project, spec["evaluation"]["suites"])
+            prepared["suites"] = [folder.model_dump(mode="json") for folder in folders]
+        if known is not None:
+            refusal = await self._use_known(known, prepared, lineage, adapters=job.type == "eval_only")
+            if refusal is not None:
+                return refusal
+        elif spec.get("model") is not None:
             model = await self._model(spec["model"]["name_or_path"], spec["model"]["revision"])
             if isinstance(model, Prepared):
                 return model
@@ -95,6 +116,30 @@ class PreparationService:
             lineage["base_model"] = model["digest"]
         await self._store(job_id, prepared, lineage)
         return Prepared(ready=True)
+
+    async def _use_known(
+        self, known: KnownModel, prepared: dict[str, Any], lineage: dict[str, str], *, adapters: bool
+    ) -> Prepared | None:
+        """Use a model that the platform made itself; an adapter gets its base beside it."""
+        damage = await asyncio.to_thread(verify_manifest, known.folder)
+        if damage is not None:
+            return Prepared(False, Reason.MODEL_DAMAGED, f"{known.name} is damaged: {damage.message}")
+        lineage["base_model"] = known.digest
+        if not (known.folder / ADAPTER_CONFIG).exists():
+            prepared["model_path"] = str(known.folder)
+            return None
+        if not adapters:
+            return Prepared(
+                False,
+                Reason.BAD_CONFIG,
+                f"{known.name} is an adapter; train from its base or from a whole model",
+            )
+        base = await self._model(known.base_name, known.base_revision)
+        if isinstance(base, Prepared):
+            return base
+        prepared["model_path"], prepared["base_adapter"] = base["path"], str(known.folder)
+        lineage["adapter_base"] = base["digest"]
+        return None
 
     async def _dataset_version(self, session: AsyncSession, job: JobRow) -> catalogue.DatasetVersion | None:
         block = job.spec.get("dataset")
@@ -152,12 +197,18 @@ class PreparationService:
         raise Unavailable(f"the base model {name!r} could not be made ready: {tail}")
 
 
+def _model_name(spec: dict[str, Any]) -> str | None:
+    return spec["model"]["name_or_path"] if spec.get("model") else None
+
+
 def _is_there(prepared: dict[str, Any]) -> bool:
     """Whether what was made ready before was not cleared away since."""
     paths: list[str] = [prepared["model_path"]] if prepared.get("model_path") else []
     if prepared.get("dataset"):
         files = DatasetFiles.model_validate(prepared["dataset"])
         paths += [*files.train, *files.validation]
+    paths += [each["path"] for each in prepared.get("suites", []) if each["path"] is not None]
+    paths += [prepared["base_adapter"]] if prepared.get("base_adapter") else []
     return all(Path(path).exists() for path in paths)
 
 

@@ -12,6 +12,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.datasets import catalogue
 from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.evals.suites import pin_suites
 from steelyard.governance import access, audit
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
@@ -204,7 +205,10 @@ def runnable(spec: JobSpec) -> FineTuneSpec | EvalOnlySpec:
 async def _pin(
     session: AsyncSession, project: ProjectId, spec: FineTuneSpec | EvalOnlySpec
 ) -> tuple[FineTuneSpec | EvalOnlySpec, DatasetVersion | None]:
-    """Fix the dataset's version, and check that its shape is the one that the job expects."""
+    """Fix the versions of dataset and suites, and check that the data's shape is the expected one."""
+    if spec.evaluation is not None:
+        pinned_block = await pin_suites(session, project, spec.evaluation)
+        spec = spec.model_copy(update={"evaluation": pinned_block})
     if spec.dataset is None:
         return spec, None
     dataset = await catalogue.resolve(session, project, spec.dataset.ref)

@@ -1,5 +1,6 @@
 """Composition: every service is built here, once per process, from the settings."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -7,16 +8,23 @@ from typing import Literal
 
 import httpx
 
-from steelyard.activities.ingest import IngestActivities
+from steelyard.activities.ingest import EvaluationTexts, IngestActivities
 from steelyard.activities.jobs import JobActivities
 from steelyard.activities.watching import Watcher
 from steelyard.api.services import Services
+from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.compute.local.executor import LocalExecutor
 from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.datasets.deletion import DeletionService
 from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService, Export
+from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService, uploads_folder
+from steelyard.datasets.sweeping import SweepingService
 from steelyard.datasets.uploads import UploadService
+from steelyard.evals.suite_folders import SuiteFolderService
+from steelyard.evals.suites import texts_of
+from steelyard.governance.access import ProjectId
 from steelyard.governance.audit.keys import load_signer, load_verifier
 from steelyard.governance.audit.notes import Signer
 from steelyard.governance.audit.publication import CheckpointFolder, Shelf
@@ -36,8 +44,9 @@ from steelyard.governance.tokens import TokenService
 from steelyard.governance.users import UserService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.budgets import BudgetKeeper
-from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
+from steelyard.jobs.commands import CommandService
 from steelyard.jobs.endings import EndingService
+from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
 from steelyard.jobs.launching import LaunchService
 from steelyard.jobs.lifecycle import Folders, LifecycleService
@@ -163,7 +172,9 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         queries=QueryService(ground.database),
         reports=ReportService(ground.database, settings.lease_seconds),
         models=ModelQueryService(ground.database),
-        datasets=DatasetService(ground.database, ground.uploads),
+        datasets=DatasetService(ground.database, ground.uploads, settings.data_sources),
+        deletion=DeletionService(ground.database),
+        multipart=MultipartService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
         examinations=examinations,
         uploads=ground.uploads,
@@ -199,6 +210,7 @@ class WorkerParts:
     ground: Ground
     activities: JobActivities
     ingest: IngestActivities
+    sweeping: SweepingService
     admission: AdmissionService
     budgets: BudgetKeeper
     promotions: PromotionParts
@@ -221,7 +233,13 @@ def build_worker(settings: Settings) -> WorkerParts:
         settings.lease_seconds,
     )
     watcher = Watcher(
-        ground.executor, launching, endings, SupervisionService(database), tracking, settings.stall_seconds
+        ground.executor,
+        launching,
+        endings,
+        SupervisionService(database),
+        tracking,
+        EvaluationService(database, folders),
+        settings.stall_seconds,
     )
     layout = ground.layout
     activities = JobActivities(
@@ -231,6 +249,8 @@ def build_worker(settings: Settings) -> WorkerParts:
             ground.dataset_files,
             layout.cache / "models",
             partial(refuse_folder, home=layout.root, roots=settings.model_roots),
+            SuiteFolderService(database, layout.objects, layout.cache / "suites"),
+            folders,
         ),
         lifecycle=LifecycleService(database, folders, ground.executor.name, settings.lease_seconds),
         endings=endings,
@@ -239,17 +259,20 @@ def build_worker(settings: Settings) -> WorkerParts:
         executor=ground.executor,
         watcher=watcher,
     )
+    work_root = layout.root / "work" / "datasets"
     ingest = IngestActivities(
-        DatasetService(database, ground.uploads),
+        DatasetService(database, ground.uploads, settings.data_sources),
+        _suite_texts(database, layout.objects),
         layout.objects,
-        layout.root / "work" / "datasets",
+        work_root,
         uploads_folder(layout.objects),
     )
+    sweeping = SweepingService(database, layout.objects, uploads_folder(layout.objects), work_root)
     keeper = BudgetKeeper(database, MeteringService(database, settings.lease_seconds))
     promotions = build_promotions(
         database, ground.listener, mlflow, ground.webhook_secrets, address_policy(settings)
     )
-    return WorkerParts(ground, activities, ingest, AdmissionService(database), keeper, promotions)
+    return WorkerParts(ground, activities, ingest, sweeping, AdmissionService(database), keeper, promotions)
 
 
 def load_lineage_signer(layout: HomeLayout) -> Signer:
@@ -272,6 +295,16 @@ def build_sealer(ground: Ground) -> Sealer:
 
         shelves.append(CheckpointBucket.from_url(url))
     return Sealer(ground.database, load_signer(ground.layout.audit_key), shelves)
+
+
+def _suite_texts(database: Database, store_root: Path) -> EvaluationTexts:
+    """Return what reads the texts of all suites that a project sees."""
+
+    async def read(project_id: str) -> dict[str, Sequence[str]]:
+        found = await texts_of(database, store_root, ProjectId(project_id))
+        return {f"{suite.name}@{suite.digest}": suite.texts for suite in found}
+
+    return read
 
 
 def _exporter(store_root: Path) -> Export:
