@@ -43,13 +43,12 @@ class AliasMirror:
             Unavailable: MLflow doesn't answer, or doesn't have the version yet; try again.
         """
         project, model, alias = key.split("/")
-        written: str | None = None
-        while True:
-            wanted = await self._wanted(ProjectId(project), model, Alias(alias))
-            if wanted == written:
-                return
+        wanted = await self._wanted(ProjectId(project), model, Alias(alias))
+        written = None
+        while written is None or written[0] != wanted:
             await self._mlflow.set_alias(f"{project}.{model}", alias, wanted)
-            written = wanted
+            written = (wanted,)
+            wanted = await self._wanted(ProjectId(project), model, Alias(alias))
 
     async def reconcile(self) -> int:
         """Compare all models with MLflow, restore what differs, report it; return how many did.
