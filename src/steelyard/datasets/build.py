@@ -147,6 +147,7 @@ def build(
             spec=spec,
             evaluation_sets=digests_of_sets(evaluation_sets) if spec.decontamination.enabled else {},
             parents=list(parents),
+            origins=[name for name in input_.names if "://" in name],
             rows_in=sum(part.read.rows for part in parts),
             rows_kept=sum(entry.rows for entry in entries),
             rows_train=sum(entry.rows for entry in entries if entry.split == "train"),
@@ -167,7 +168,7 @@ def seal(manifest: VersionManifest) -> VersionManifest:
 
 def digest_of(manifest: VersionManifest) -> str:
     """Recompute a manifest's digest from its fields."""
-    value = manifest.model_dump(mode="json", exclude={"digest"})
+    value = manifest.model_dump(mode="json", exclude={"digest", "origins"})
     for shard in value["shards"]:
         del shard["digest"], shard["size_bytes"]
     return digest_json(value)

@@ -160,7 +160,7 @@ def _known() -> str:
 
 def _named_by_ending(sources: list[Source]) -> list[Source]:
     """Call files by their last names alone, where those differ: a server's folders mean nothing to a user."""
-    last = [Path(source.name).name for source in sources]
+    last = [source.name if "://" in source.name else Path(source.name).name for source in sources]
     if len(set(last)) < len(last):
         return sources
     return [replace(source, name=name) for source, name in zip(sources, last, strict=True)]

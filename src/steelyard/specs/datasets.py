@@ -218,7 +218,7 @@ class VersionManifest(Message):
 
     `digest` is the sha256 of the canonical JSON of all other fields, with the shards' `digest` and
     `size_bytes` left out, so that a newer Parquet library gives the same version; `content_digest`
-    covers the rows.
+    covers the rows. `origins` is left out as well: equal bytes are the same version wherever they came from.
     """
 
     manifest_version: Literal[1] = 1
@@ -230,6 +230,8 @@ class VersionManifest(Message):
     evaluation_sets: dict[str, str] = {}
     """Evaluation set -> digest, of those that rows were checked against."""
     parents: list[ParentEntry] = []
+    origins: list[str] = []
+    """URIs that files were read from when the version was made, pinned to a commit where they can be."""
     rows_in: int
     rows_kept: int
     rows_train: int
@@ -252,6 +254,7 @@ class DatasetVersionView(Message):
     rows_validation: int
     stages: list[StageReport]
     parents: list[ParentEntry] = []
+    origins: list[str] = []
     created: bool = True
     """False where the version was there already."""
 
