@@ -5,7 +5,7 @@ workers, and die at any line. What they find is in the database, what they do is
 """
 
 import asyncio
-from collections.abc import Callable, Mapping
+import contextlib
 from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -13,11 +13,12 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.evals.comparing import Pairs
-from steelyard.evals.evidence import Evidence
+from steelyard.evals.samples import SampleReader
 from steelyard.governance import audit
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import SYSTEM
 from steelyard.kit.clock import Clock, utc_now
+from steelyard.kit.errors import NotFound
 from steelyard.kit.ids import new_id
 from steelyard.rollouts import repository
 from steelyard.rollouts.binding import Binding, what_changed
@@ -29,7 +30,7 @@ from steelyard.rollouts.requests import PROMOTION_TOPIC
 from steelyard.rollouts.rules import frozen, parse_policy, policy_of
 from steelyard.rollouts.settlement import Facts, Step, next_step
 from steelyard.rollouts.stages import refuse_stage
-from steelyard.rollouts.weighing import Gathered, gather, weigh
+from steelyard.rollouts.weighing import Gathered, gather, paired_metrics, weigh
 from steelyard.runtime.manifests import read_manifest, verify_manifest
 from steelyard.specs.gates import Judgement, Verdict
 from steelyard.specs.policies import ApprovalPolicy
@@ -42,8 +43,6 @@ _OUTCOMES = {
     Verdict.FAIL: PromotionState.GATE_FAILED,
     Verdict.NOT_ENOUGH_EVIDENCE: PromotionState.NOT_ENOUGH_EVIDENCE,
 }
-PairReader = Callable[[Evidence, Evidence], Mapping[str, Pairs]]
-"""Reads the values of the samples that two models have in common, by metric. Blocking."""
 
 
 @dataclass(frozen=True)
@@ -75,11 +74,11 @@ class PromotionService:
     """Carries promotions on. For the platform's own processes: it asks no permission."""
 
     def __init__(
-        self, database: Database, clock: Clock = utc_now, read_pairs: PairReader | None = None
+        self, database: Database, clock: Clock = utc_now, samples: SampleReader | None = None
     ) -> None:
         self._database = database
         self._clock = clock
-        self._read_pairs = read_pairs
+        self._samples = samples
 
     async def check(self, promotion_id: str) -> Standing:
         """Verify the model's files, gather the evidence, judge the gates, and write down what they say.
@@ -139,9 +138,12 @@ class PromotionService:
 
     def _weigh(self, gathered: Gathered) -> Judgement:
         """Judge, with the samples that both versions have in common. Blocking."""
-        pairs: Mapping[str, Pairs] = {}
-        if self._read_pairs is not None and gathered.evidence and gathered.incumbent:
-            pairs = self._read_pairs(gathered.evidence, gathered.incumbent)
+        pairs: dict[str, Pairs] = {}
+        for mine, theirs in paired_metrics(gathered) if self._samples else []:
+            # Figures of samples that are gone are compared as of independent ones, which asks for more.
+            with contextlib.suppress(NotFound):
+                found = self._samples.pairs(mine, theirs) if self._samples else None
+                pairs |= {mine.metric: found} if found is not None else {}
         return weigh(gathered, pairs)
 
     async def _judge(

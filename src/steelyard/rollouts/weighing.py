@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.evals.comparing import Pairs
-from steelyard.evals.evidence import Evidence, evidence_of
+from steelyard.evals.evidence import Evidence, MetricEvidence, evidence_of
 from steelyard.evals.gates import Incumbent, judge
 from steelyard.evals.merging import Merged, merge_gates
 from steelyard.governance.access import ProjectId
@@ -60,6 +60,15 @@ async def gather(
     own = [parse_gate(row) for row in rows if row.project_id is not None]
     merged = merge_gates(organization, own)
     return Gathered(binding, merged, evidence, here is not None, incumbent)
+
+
+def paired_metrics(gathered: Gathered) -> list[tuple[MetricEvidence, MetricEvidence]]:
+    """Return the figures that gates compare with the incumbent's, both of each."""
+    if gathered.evidence is None or gathered.incumbent is None:
+        return []
+    names = {each.gate.metric for each in gathered.gates.gates if each.gate.max_regression is not None}
+    mine, theirs = gathered.evidence.metrics, gathered.incumbent.metrics
+    return [(mine[name], theirs[name]) for name in sorted(names & mine.keys() & theirs.keys())]
 
 
 def weigh(gathered: Gathered, pairs: Mapping[str, Pairs]) -> Judgement:

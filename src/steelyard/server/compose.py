@@ -22,8 +22,10 @@ from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService, uploads_folder
 from steelyard.datasets.sweeping import SweepingService
 from steelyard.datasets.uploads import UploadService
+from steelyard.evals.queries import EvaluationQueryService
+from steelyard.evals.samples import SampleReader
 from steelyard.evals.suite_folders import SuiteFolderService
-from steelyard.evals.suites import texts_of
+from steelyard.evals.suites import SuiteService, texts_of
 from steelyard.governance.access import ProjectId
 from steelyard.governance.audit.keys import load_signer, load_verifier
 from steelyard.governance.audit.notes import Signer
@@ -116,7 +118,7 @@ class Ground:
         await self.database.close()
 
 
-def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
+def lay_ground(settings: Settings, process: str, pool_size: int, *, walled: bool = False) -> Ground:
     """Build what every process needs. Opens no connection yet.
 
     Raises:
@@ -125,7 +127,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
     layout = HomeLayout(settings.home)
     addresses = read_platform(settings.home)
     dsn = database_dsn(settings.home, settings.database_dsn)
-    database = Database(dsn, pool_size=pool_size, name=f"steelyard-{process}")
+    database = Database(dsn, pool_size=pool_size, name=f"steelyard-{process}", walled=walled)
     key = read_token_key(layout)
     return Ground(
         settings=settings,
@@ -151,7 +153,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int) -> Ground:
 
 def build_api(settings: Settings) -> tuple[Services, Ground]:
     """Build the api's services."""
-    ground = lay_ground(settings, "api", _API_POOL)
+    ground = lay_ground(settings, "api", _API_POOL, walled=True)
     admin_token = admin_token_file(settings.home).read_text().strip()
     submission = SubmissionService(ground.database)
     examinations = ExaminationService(ground.layout.objects)
@@ -188,6 +190,8 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         history=HistoryService(ground.database),
         configuration=ConfigurationService(ground.database),
         webhooks=WebhookService(ground.database, ground.webhook_secrets, address_policy(settings)),
+        evaluations=EvaluationQueryService(ground.database, ground.layout.objects),
+        suites=SuiteService(ground.database, ground.layout.objects, allow_code=settings.suites_allow_code),
         refusals=RefusalRecorder(ground.database),
         verification=VerificationService(
             ground.database,
@@ -270,7 +274,12 @@ def build_worker(settings: Settings) -> WorkerParts:
     sweeping = SweepingService(database, layout.objects, uploads_folder(layout.objects), work_root)
     keeper = BudgetKeeper(database, MeteringService(database, settings.lease_seconds))
     promotions = build_promotions(
-        database, ground.listener, mlflow, ground.webhook_secrets, address_policy(settings)
+        database,
+        ground.listener,
+        mlflow,
+        SampleReader(layout.objects),
+        ground.webhook_secrets,
+        address_policy(settings),
     )
     return WorkerParts(ground, activities, ingest, sweeping, AdmissionService(database), keeper, promotions)
 

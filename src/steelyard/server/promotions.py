@@ -7,6 +7,7 @@ import httpx
 import structlog
 
 from steelyard.activities.promotion import PromotionActivities
+from steelyard.evals.samples import SampleReader
 from steelyard.kit.errors import SteelyardError
 from steelyard.registry.mlflow import Mlflow
 from steelyard.rollouts.addresses import AddressPolicy
@@ -46,7 +47,12 @@ class PromotionParts:
 
 
 def build_promotions(
-    database: Database, listener: Listener, mlflow: Mlflow, secrets: WebhookSecrets, policy: AddressPolicy
+    database: Database,
+    listener: Listener,
+    mlflow: Mlflow,
+    samples: SampleReader,
+    secrets: WebhookSecrets,
+    policy: AddressPolicy,
 ) -> PromotionParts:
     """Build a worker's part. No proxy of the environment comes between us and a webhook's checked address."""
     outside = httpx.AsyncClient(trust_env=False, follow_redirects=False)
@@ -57,7 +63,7 @@ def build_promotions(
         WEBHOOK_TOPIC: Carrier(sender.deliver, first_delay_seconds=5.0, longest_delay_seconds=3600.0),
     }
     return PromotionParts(
-        activities=PromotionActivities(PromotionService(database)),
+        activities=PromotionActivities(PromotionService(database, samples=samples)),
         mirror=mirror,
         relays=tuple(Relay(database, listener, {topic: carrier}) for topic, carrier in carriers.items()),
         outside=outside,
