@@ -12,9 +12,12 @@ import uvicorn
 
 from steelyard.api.app import create_app
 from steelyard.api.services import Services
+from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.compute.local.executor import LocalExecutor
+from steelyard.datasets.deletion import DeletionService
 from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
+from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
 from steelyard.governance.audit.keys import load_verifier
@@ -32,7 +35,7 @@ from steelyard.governance.service_accounts import ServiceAccountService
 from steelyard.governance.tokens import TokenService
 from steelyard.governance.users import UserService
 from steelyard.jobs.admission import AdmissionService
-from steelyard.jobs.commands import QUEUE_CHANNEL, CommandService
+from steelyard.jobs.commands import CommandService
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
 from steelyard.jobs.launching import LaunchService
@@ -75,6 +78,10 @@ class ControlPlane:
     endings: EndingService
     launching: LaunchService
     admission: AdmissionService
+    secrets: SecretService
+    """The worker's: it sees all projects, which the api's doesn't."""
+    datasets: DatasetService
+    """The worker's."""
     folders: Folders
 
     def http(self) -> httpx.AsyncClient:
@@ -92,52 +99,58 @@ class ControlPlane:
 async def serve(
     database: Database, dsn: str, folder: Path, clock: Clock = utc_now
 ) -> AsyncGenerator[ControlPlane]:
-    """Serve the api of a control plane on a free port. `clock` is what jobs and their cost go by."""
+    """Serve the api of a control plane on a free port, behind row-level security as the real one.
+
+    `clock` is what jobs and their cost go by.
+    """
+    walled = Database(dsn, name="api", walled=True)
     tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
     folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
-    uploads = UploadService(database, folder / "uploads")
-    submission, examinations = SubmissionService(database, clock), ExaminationService(folders.objects)
+    uploads = UploadService(walled, folder / "uploads")
+    submission, examinations = SubmissionService(walled, clock), ExaminationService(folders.objects)
     write_keys(folder / "secrets.keys", {"k1": b"k" * 32})
-    secrets = SecretService(database, KeyFile(folder / "secrets.keys"))
+    secret_keys = KeyFile(folder / "secrets.keys")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
         listener = Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL))
         async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as mlflow:
             services = Services(
-                database=database,
-                authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions, database),
+                database=walled,
+                authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions, walled),
                 session_tokens=sessions,
-                organizations=OrganizationService(database),
-                projects=ProjectService(database),
-                memberships=MembershipService(database),
-                users=UserService(database),
-                service_accounts=ServiceAccountService(database),
-                tokens=TokenService(database),
+                organizations=OrganizationService(walled),
+                projects=ProjectService(walled),
+                memberships=MembershipService(walled),
+                users=UserService(walled),
+                service_accounts=ServiceAccountService(walled),
+                tokens=TokenService(walled),
                 submission=submission,
-                commands=CommandService(database, clock),
-                queries=QueryService(database),
-                reports=ReportService(database, LEASE_SECONDS, clock),
-                models=ModelQueryService(database),
-                datasets=DatasetService(database, uploads),
+                commands=CommandService(walled, clock),
+                queries=QueryService(walled),
+                reports=ReportService(walled, LEASE_SECONDS, clock),
+                models=ModelQueryService(walled),
+                datasets=DatasetService(walled, uploads),
                 dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),
                 examinations=examinations,
                 uploads=uploads,
-                audit=AuditQueryService(database),
-                promotions=PromotionRequestService(database),
-                approvals=ApprovalService(database),
-                rollbacks=RollbackService(database),
-                history=HistoryService(database),
-                configuration=ConfigurationService(database),
-                webhooks=WebhookService(database, WebhookSecrets(b"w" * 32), AddressPolicy()),
-                refusals=RefusalRecorder(database),
-                budgets=BudgetService(database, clock),
-                costs=CostService(database, clock),
-                secrets=secrets,
+                deletion=DeletionService(walled),
+                multipart=MultipartService(walled, uploads, part_bytes=1 << 16),
+                audit=AuditQueryService(walled),
+                promotions=PromotionRequestService(walled),
+                approvals=ApprovalService(walled),
+                rollbacks=RollbackService(walled),
+                history=HistoryService(walled),
+                configuration=ConfigurationService(walled),
+                webhooks=WebhookService(walled, WebhookSecrets(b"w" * 32), AddressPolicy()),
+                refusals=RefusalRecorder(walled),
+                budgets=BudgetService(walled, clock),
+                costs=CostService(walled, clock),
+                secrets=SecretService(walled, secret_keys),
                 verification=VerificationService(
-                    database, examinations.verify, lambda: load_verifier(folder / "lineage.pub")
+                    walled, examinations.verify, lambda: load_verifier(folder / "lineage.pub")
                 ),
-                lineage=GraphService(database),
-                reproduction=ReproductionService(database, submission, folders),
+                lineage=GraphService(walled),
+                reproduction=ReproductionService(walled, submission, folders),
                 listener=listener,
                 executor=LocalExecutor(),
                 mlflow=mlflow,
@@ -157,7 +170,11 @@ async def serve(
                 services=services,
                 lifecycle=LifecycleService(database, folders, "local", LEASE_SECONDS, clock),
                 endings=EndingService(database, folders, clock),
-                launching=LaunchService(database, folders, tokens, secrets, url, None, LEASE_SECONDS),
+                launching=LaunchService(
+                    database, folders, tokens, SecretService(database, secret_keys), url, None, LEASE_SECONDS
+                ),
+                secrets=SecretService(database, secret_keys),
+                datasets=DatasetService(database, UploadService(database, folder / "uploads")),
                 admission=AdmissionService(database, clock=clock),
                 folders=folders,
             )
@@ -165,5 +182,6 @@ async def serve(
             await tasks[0]
             await services.refusals.close()
             await services.authenticator.close()
+            await walled.close()
             tasks[1].cancel()
             await asyncio.gather(tasks[1], return_exceptions=True)

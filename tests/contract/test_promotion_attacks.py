@@ -427,6 +427,7 @@ class TestDirectSql:
                 connection.execute(text(f"CREATE ROLE {role}"))
                 connection.execute(text(f"SELECT grant_application('{role}')"))
             connection.execute(text(f"SET ROLE {role}"))
+            connection.execute(text("SELECT set_config('steelyard.project', :id, false)"), {"id": PROJECT})
             for statement in self.STATEMENTS:
                 with pytest.raises(DBAPIError) as refused:
                     connection.execute(text(statement))

@@ -57,7 +57,7 @@ async def test_a_value_goes_in_and_never_comes_out(plane: ControlPlane, http: ht
     assert VALUE not in str(dump)
     assert VALUE.encode().hex() not in str(dump)
     assert verbs == ["secret.set", "secret.set"]
-    assert await plane.services.secrets.reveal(PROJECT, ["HF_TOKEN"]) == {"HF_TOKEN": VALUE + "2"}
+    assert await plane.secrets.reveal(PROJECT, ["HF_TOKEN"]) == {"HF_TOKEN": VALUE + "2"}
 
 
 @pytest.mark.parametrize(("name", "body"), [("lower", {"value": "x"}), ("OK", {"value": ""}), ("OK", {})])
@@ -89,7 +89,7 @@ async def test_a_row_that_was_moved_to_another_name_doesnt_open(
     async with plane.database.transaction() as session:
         await session.execute(update(SecretRow).values(name="MINE"))
     with pytest.raises(SealBroken):
-        await plane.services.secrets.reveal(PROJECT, ["MINE"])
+        await plane.secrets.reveal(PROJECT, ["MINE"])
 
 
 async def test_a_rotation_wraps_anew_and_the_old_key_can_go(
@@ -104,7 +104,7 @@ async def test_a_rotation_wraps_anew_and_the_old_key_can_go(
     assert await service.rewrap_all() == 0
     drop_keys(keys, {"k1"})
     assert list(read_keys(keys)) == [fresh]
-    revealed = await plane.services.secrets.reveal(PROJECT, ["ONE", "TWO", "THREE"])
+    revealed = await plane.secrets.reveal(PROJECT, ["ONE", "TWO", "THREE"])
     assert revealed == dict.fromkeys(("ONE", "TWO", "THREE"), VALUE)
 
 

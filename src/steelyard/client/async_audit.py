@@ -16,6 +16,7 @@ class AsyncAudit:
         self,
         *,
         project: str | None = None,
+        organization: str | None = None,
         actor: str | None = None,
         object: str | None = None,  # noqa: A002 - the word of the API
         verb: str | None = None,
@@ -28,7 +29,8 @@ class AsyncAudit:
         """Return one page of acts, newest first; `page.next` goes into `after`.
 
         Args:
-            project: whose acts; None for the whole organization's.
+            project: whose acts; None for those of all projects.
+            organization: with no project, whose projects' acts; None for all of the installation.
             actor: by whom: `user:ada`, or `ada`.
             object: id of the thing.
             verb: `job.cancel`, or `job.*` for all that begin so.
@@ -39,7 +41,7 @@ class AsyncAudit:
             after: `next` of the page before.
         """
         call = audit_calls.search(
-            project, limit, actor=actor, object=object, verb=verb, outcome=outcome, since=since,
+            project, organization, limit, actor=actor, object=object, verb=verb, outcome=outcome, since=since,
             until=until, after=after,
         )  # fmt: skip
         return await self._transport.send(call)

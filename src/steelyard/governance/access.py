@@ -64,12 +64,11 @@ async def authorize_installation(session: AsyncSession, actor: Actor, permission
     read.
 
     Raises:
-        NotFound: an attempt asks.
         PermissionDenied: he may not; the message names the role that would allow it.
         Unauthenticated: his account was closed since he was recognized.
     """
     found = await standing.in_installation(session, actor)
-    _require(found, permission, NotFound("nothing here for you"))
+    _require(found, permission, PermissionDenied("this is for people and service accounts"))
     if permission in _OF_ALL_PROJECTS:
         writes = permission in (Permission.POOL_WRITE, Permission.QUOTA_WRITE)
         await scopes.enter_installation(session, "write" if writes else "read")

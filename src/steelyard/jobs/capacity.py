@@ -8,6 +8,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.kit.errors import QuotaExceeded
 from steelyard.specs.blocks import ResourcesBlock
 from steelyard.specs.states import JobState
+from steelyard.storage.scopes import pool_view
 from steelyard.storage.tables import AllocationRow, JobRow, NodeRow
 
 BYTES_PER_GB = 10**9
@@ -50,12 +51,13 @@ class Capacity:
         """Say whether a job fits, starts at once, or waits, and behind how many."""
         nodes = await self._nodes()
         fits = any(_holds(node, asked) for node in nodes)
-        ahead = await self._session.scalar(
-            select(func.count())
-            .select_from(JobRow)
-            .where(JobRow.state == JobState.QUEUED, JobRow.priority >= priority)
-        )
-        used = await self._used()
+        async with pool_view(self._session):
+            ahead = await self._session.scalar(
+                select(func.count())
+                .select_from(JobRow)
+                .where(JobRow.state == JobState.QUEUED, JobRow.priority >= priority)
+            )
+            used = await self._used()
         free = any(
             node.cpus - used.get(node.name, (0, 0, 0))[0] >= asked.cpus
             and node.memory_bytes - used.get(node.name, (0, 0, 0))[1] >= asked.memory_gb * BYTES_PER_GB

@@ -9,6 +9,7 @@ from steelyard.jobs import repository
 from steelyard.jobs.capacity import BYTES_PER_GB
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.specs.views import ExplainView
+from steelyard.storage.scopes import pool_view
 from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow, NodeRow
 
 
@@ -16,8 +17,11 @@ async def explain(session: AsyncSession, job: JobRow) -> ExplainView:
     """Explain one job from what the database knows of it, the queue and the pool."""
     state = JobState(job.state)
     attempts = await repository.attempts_of(session, job.id)
-    position = await repository.queue_position(session, job) if state is JobState.QUEUED else None
-    waiting = await _waiting_for(session, job) if state is JobState.QUEUED else []
+    position, waiting = None, list[str]()
+    if state is JobState.QUEUED:
+        async with pool_view(session):
+            position = await repository.queue_position(session, job)
+            waiting = await _waiting_for(session, job)
     return ExplainView(
         id=job.id,
         state=state,
@@ -51,15 +55,19 @@ async def _waiting_for(session: AsyncSession, job: JobRow) -> list[str]:
     )
     held = [(row[0], row[1]) for row in rows]
     asked = job.spec["resources"]
-    return [_node_sentence(node, held, asked) for node in nodes]
+    return [_node_sentence(node, held, asked, job.project_id) for node in nodes]
 
 
-def _node_sentence(node: NodeRow, held: list[tuple[AllocationRow, str]], asked: dict[str, float]) -> str:
+def _node_sentence(
+    node: NodeRow, held: list[tuple[AllocationRow, str]], asked: dict[str, float], project: str
+) -> str:
     mine = [(allocation, name) for allocation, name in held if allocation.node == node.name]
     cpus = node.cpus - sum(allocation.cpus for allocation, _ in mine)
     memory = (node.memory_bytes - sum(allocation.memory_bytes for allocation, _ in mine)) / BYTES_PER_GB
     gpus = len(node.gpu_ids) - sum(len(allocation.gpu_ids) for allocation, _ in mine)
-    holders = ", ".join(f"{allocation.job_id} ({name})" for allocation, name in mine[:5]) or "nobody"
+    own = [f"{allocation.job_id} ({name})" for allocation, name in mine if allocation.project_id == project]
+    others = ["jobs of other projects"] if len(own) < len(mine) else []
+    holders = ", ".join([*own[:5], *others]) or "nobody"
     return (
         f"node {node.name} has free {cpus} of {node.cpus} cpus, {memory:.1f} GB memory,"
         f" {gpus} of {len(node.gpu_ids)} gpus; asked for: {asked['cpus']:g} cpus,"

@@ -47,8 +47,21 @@ async def search(
     limit: Limit = DEFAULT_LIMIT,
     after: After = None,
 ) -> Page[AuditEntry]:
-    """Return acts of the whole organization, newest first."""
+    """Return all acts of the installation, newest first; for its operators and auditors."""
     return await services.audit.search(actor, None, selection, limit, after)
+
+
+@router.get("/organizations/{organization}/audit", openapi_extra=permits(Permission.AUDIT_READ))
+async def search_organization(
+    organization: str,
+    actor: CurrentActor,
+    services: CurrentServices,
+    selection: Which,
+    limit: Limit = DEFAULT_LIMIT,
+    after: After = None,
+) -> Page[AuditEntry]:
+    """Return acts in all projects of an organization, newest first."""
+    return await services.audit.search(actor, None, selection, limit, after, organization)
 
 
 @router.get("/projects/{project}/audit", openapi_extra=permits(Permission.AUDIT_READ))

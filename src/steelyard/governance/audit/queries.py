@@ -1,4 +1,4 @@
-"""Searching the trail: a project's rows for its members, all rows for who may see the organization."""
+"""Searching the trail: a project's rows for its admins, and more for owners, auditors and operators."""
 
 from sqlalchemy import ColumnElement, Select, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -7,12 +7,12 @@ from sqlalchemy.orm import defer
 from steelyard.governance import access
 from steelyard.governance.audit.selection import Selection
 from steelyard.governance.identity import Actor
-from steelyard.kit.errors import InvalidRequest, PermissionDenied
+from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import Page, page_of
 from steelyard.specs.access import Permission
 from steelyard.specs.audit import AuditEntry
 from steelyard.storage.database import Database
-from steelyard.storage.tables import AuditLeafRow, AuditRow
+from steelyard.storage.tables import AuditLeafRow, AuditRow, ProjectRow
 
 _KINDS = ("user", "service_account", "system", "attempt", "anonymous")
 _ANY = "*"
@@ -25,35 +25,51 @@ class AuditQueryService:
         self._database = database
 
     async def search(
-        self, actor: Actor, project: str | None, selection: Selection, limit: int, after: str | None
+        self,
+        actor: Actor,
+        project: str | None,
+        selection: Selection,
+        limit: int,
+        after: str | None,
+        organization: str | None = None,
     ) -> Page[AuditEntry]:
         """Return a page of rows, newest first.
 
         Args:
             actor: who asks.
-            project: whose rows; None for all of the organization's.
+            project: whose rows; None for those of all projects, of `organization` or of the installation.
+            organization: with no project, whose projects' rows; None for all rows of the installation.
             selection: which of them.
             limit: how many at most.
             after: id of a row; those before it in time follow.
 
         Raises:
             NotFound: no such project, or none of the actor's.
-            PermissionDenied: the actor may not see the whole organization's trail.
+            PermissionDenied: the actor may not see so much of the trail.
             InvalidRequest: `after` is no id.
         """
         async with self._database.transaction() as session:
             query = _select().where(*_conditions(selection))
-            if project is None:
-                _require_overview(actor)
-            else:
-                query = query.where(
-                    AuditRow.project_id
-                    == await access.authorize(session, actor, project, Permission.AUDIT_READ)
-                )
+            query = query.where(*await _authorize(session, actor, project, organization))
             if after is not None:
                 query = query.where(AuditRow.id < _row_id(after))
             entries = await _entries(session, query.order_by(AuditRow.id.desc()).limit(limit + 1))
         return page_of(entries, limit, [str(entry.id) for entry in entries])
+
+
+async def _authorize(
+    session: AsyncSession, actor: Actor, project: str | None, organization: str | None
+) -> list[ColumnElement[bool]]:
+    """Check what the actor may see, and return what keeps a query to it."""
+    if project is not None:
+        checked = await access.authorize(session, actor, project, Permission.AUDIT_READ)
+        return [AuditRow.project_id == checked]
+    if organization is not None:
+        owner = await access.authorize_organization(session, actor, organization, Permission.AUDIT_READ)
+        own = select(ProjectRow.id).where(ProjectRow.organization_id == owner)
+        return [AuditRow.project_id.in_(own)]
+    await access.authorize_installation(session, actor, Permission.AUDIT_READ)
+    return []
 
 
 def _conditions(selection: Selection) -> list[ColumnElement[bool]]:
@@ -105,11 +121,6 @@ def _select() -> Select[AuditRow, int]:
         .outerjoin(AuditLeafRow, AuditLeafRow.row_id == AuditRow.id)
         .options(defer(AuditRow.transaction))
     )
-
-
-def _require_overview(actor: Actor) -> None:
-    if actor.kind not in ("user", "system"):
-        raise PermissionDenied("the whole trail is for people; ask for a project's by its name")
 
 
 def _row_id(after: str) -> int:
