@@ -59,9 +59,11 @@ async def reserve(
         return amount
     standing = await repository.standing_of(session, project_id, now, lock=True)
     refusal = standing.refusal(demand, price.per_gpu_hour)
-    if refusal is not None:
+    transaction = postings.reserve(project_id, job_id, order, amount)
+    if refusal is None:
+        await repository.post(session, transaction)
+    elif not await repository.is_posted(session, transaction.id):
         raise refusal
-    await repository.post(session, postings.reserve(project_id, job_id, order, amount))
     return amount
 
 

@@ -117,6 +117,12 @@ async def post(session: AsyncSession, transaction: Transaction) -> bool:
     return True
 
 
+async def is_posted(session: AsyncSession, transaction_id: str) -> bool:
+    """Whether a transaction stands already."""
+    query = select(LedgerTransactionRow.id).where(LedgerTransactionRow.id == transaction_id)
+    return await session.scalar(query) is not None
+
+
 async def find_reservation(session: AsyncSession, reservation_id: str) -> Reservation:
     """Return what a reservation still holds; nothing where there never was one."""
     query = select(
