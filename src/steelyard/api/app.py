@@ -17,6 +17,7 @@ from steelyard.api.routes import (
     commands,
     costs,
     datasets,
+    evaluations,
     health,
     jobs,
     lineage,
@@ -32,11 +33,12 @@ from steelyard.api.routes import (
     sessions,
     streams,
     tokens,
+    uploads,
     users,
     webhooks,
 )
 from steelyard.api.services import Services
-from steelyard.specs.ingests import IngestRequest
+from steelyard.specs.ingests import DeriveRequest, IngestRequest, UploadOrder
 from steelyard.specs.job import SPEC_CLASSES
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
@@ -49,7 +51,9 @@ _ROUTERS = (
     streams,
     attempts,
     datasets,
+    uploads,
     models,
+    evaluations,
     promotions,
     rules,
     webhooks,
@@ -92,7 +96,7 @@ def _openapi(app: FastAPI) -> dict[str, object]:
         return app.openapi_schema
     document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
     schemas_part = document["components"]["schemas"]
-    for model in (*SPEC_CLASSES.values(), IngestRequest, *BODY_MODELS.values()):
+    for model in (*SPEC_CLASSES.values(), IngestRequest, DeriveRequest, UploadOrder, *BODY_MODELS.values()):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas_part.update(schema.pop("$defs", {}))
         schemas_part[model.__name__] = schema

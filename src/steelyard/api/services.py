@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 import httpx
 
 from steelyard.compute.executor import Executor
+from steelyard.datasets.deletion import DeletionService
 from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
+from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
+from steelyard.evals.queries import EvaluationQueryService
+from steelyard.evals.suites import SuiteService
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.authentication import Authenticator
@@ -62,10 +66,14 @@ class Services:
     dataset_files: DatasetFileService
     examinations: ExaminationService
     uploads: UploadService
+    deletion: DeletionService
+    multipart: MultipartService
     audit: AuditQueryService
     secrets: SecretService
     budgets: BudgetService
     costs: CostService
+    evaluations: EvaluationQueryService
+    suites: SuiteService
     verification: VerificationService
     lineage: GraphService
     reproduction: ReproductionService

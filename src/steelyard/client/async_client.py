@@ -8,6 +8,7 @@ from steelyard.client import job_calls, login_calls
 from steelyard.client.async_audit import AsyncAudit
 from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
+from steelyard.client.async_evaluations import AsyncEvaluations, AsyncSuites
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
 from steelyard.client.async_registry import AsyncApprovals, AsyncModels
@@ -68,6 +69,8 @@ class AsyncClient:
         self.datasets = AsyncDatasets(self._transport, self.project)
         self.audit = AsyncAudit(self._transport)
         self.lineage = AsyncLineage(self._transport, self.project)
+        self.evaluations = AsyncEvaluations(self._transport, self.project)
+        self.suites = AsyncSuites(self._transport, self.project)
         self.secrets = AsyncSecrets(self._transport, self.project)
         self.models = AsyncModels(self._transport, self.project)
         self.approvals = AsyncApprovals(self._transport, self.project)

@@ -9,6 +9,7 @@ from steelyard.client.audit import Audit
 from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
 from steelyard.client.discovery import discover, project_from_environment
+from steelyard.client.evaluations import Evaluations, Suites
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
 from steelyard.client.models import Health
@@ -66,6 +67,8 @@ class Client:
         self.datasets = Datasets(self._transport, self.project)
         self.audit = Audit(self._transport)
         self.lineage = Lineage(self._transport, self.project)
+        self.evaluations = Evaluations(self._transport, self.project)
+        self.suites = Suites(self._transport, self.project)
         self.secrets = Secrets(self._transport, self.project)
         self.models = Models(self._transport, self.project)
         self.approvals = Approvals(self._transport, self.project)

@@ -74,6 +74,15 @@ class SampleReader:
             np.array([theirs.weights[b] for _, b in common]) if weighted else None,
         )
 
+    def file_of(self, digest: str) -> Path:
+        """Return a per-sample file.
+
+        Raises:
+            NotFound: it is gone from the store.
+        """
+        folder = Path(tempfile.gettempdir())
+        return BlobStore.at(self._store_root).fetch(digest, folder)
+
     def _columns(self, digest: str, names: list[str]) -> dict[str, list[Any]]:
         with tempfile.TemporaryDirectory() as folder:
             path = BlobStore.at(self._store_root).fetch(digest, Path(folder))

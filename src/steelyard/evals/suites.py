@@ -21,11 +21,11 @@ from steelyard.kit.ids import new_id
 from steelyard.specs.access import Permission
 from steelyard.specs.blocks import EvaluationBlock
 from steelyard.specs.evaluations import (
-    BUILT_IN_SUITES,
     LIBRARY_PREFIX,
     SuiteManifest,
     SuiteUpload,
     SuiteView,
+    is_built_in,
     library_digest,
 )
 from steelyard.storage.database import Database
@@ -206,7 +206,7 @@ def _read_texts(store_root: Path, rows: Sequence[SuiteRow]) -> Iterator[SuiteTex
 
 async def _pin(session: AsyncSession, project: ProjectId, ref: str, place: int) -> str:
     name, _, digest = ref.partition("@")
-    if name in BUILT_IN_SUITES:
+    if is_built_in(name):
         return name
     if name.startswith(LIBRARY_PREFIX):
         return f"{name}@{library_digest(name)}"

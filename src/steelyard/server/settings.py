@@ -66,6 +66,8 @@ class Settings(BaseSettings):
     """Prefixes of URIs (JSON list) that ingests may read from, such as `s3://team-bucket/raw/`."""
     model_roots: tuple[Path, ...] = ()
     """Folders (JSON list) that base models may be read from. Empty: any but the platform's own."""
+    suites_allow_code: bool = False
+    """Whether evaluation suites may bring Python (`!function`), which runs in attempts that use them."""
     secret_keys_file: Path | None = None
     """Key-encryption keys of the secrets, one `id:base64` a line, oldest first. Unset: the home's."""
     webhook_allow_http: bool = False
