@@ -19,6 +19,7 @@ from steelyard.specs.states import Reason
 
 _POLL_SECONDS = 2.0
 _FIRST_POLL_SECONDS = 0.1
+_LEAST_GRACE_SECONDS = 1.0
 _OVER = frozenset({Phase.ENDED, Phase.LOST})
 _log = structlog.get_logger()
 
@@ -106,4 +107,7 @@ class Watcher:
         sight.stopped = True
         _log.info("stopping attempt", attempt_id=attempt_id, reason=reason)
         await self._endings.request_stop(attempt_id, reason)
-        await self._executor.stop(attempt_id, folder, StopMode.CHECKPOINT, spec.grace_seconds, reason)
+        grace_seconds = float(spec.grace_seconds)
+        if state.node_left_seconds is not None:
+            grace_seconds = min(grace_seconds, max(_LEAST_GRACE_SECONDS, state.node_left_seconds))
+        await self._executor.stop(attempt_id, folder, StopMode.CHECKPOINT, grace_seconds, reason)

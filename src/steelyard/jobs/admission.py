@@ -12,8 +12,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.compute.scheduler import Decisions, Nomination, Preemption, decide
 from steelyard.compute.settings import read_settings, scheduler_policy
+from steelyard.compute.snapshots import Group, Picture, read_picture
 from steelyard.jobs.places import ask_to_leave, take_place
-from steelyard.jobs.snapshots import Group, Picture, read_picture
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.states import Reason
 from steelyard.storage.database import Database

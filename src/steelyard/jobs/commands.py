@@ -3,9 +3,9 @@
 from collections.abc import Awaitable, Callable
 from datetime import datetime
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.compute.hints import wake_scheduler
 from steelyard.governance import access, audit
 from steelyard.governance.identity import Actor
 from steelyard.jobs import repository
@@ -26,7 +26,6 @@ from steelyard.storage.outbox import enqueue
 from steelyard.storage.tables import JobRow
 
 SIGNAL_TOPIC = "signal_job"
-QUEUE_CHANNEL = "steelyard_queue"
 
 _MESSAGES = {
     Verb.CANCEL: "cancelling: training stops at the end of its step",
@@ -97,7 +96,10 @@ class CommandService:
     async def set_priority(
         self, actor: Actor, project: str, job_id: str, priority: int, key: str | None = None
     ) -> str:
-        """Change the job's place in the queue at once; a running job keeps it for its next wait."""
+        """Change the job's place in the queue at once; raised, it may take the place of lower ones.
+
+        A running job keeps it for its next wait, and against those that would take its place.
+        """
 
         async def change(_session: AsyncSession, job: JobRow) -> None:
             job.priority = priority
@@ -242,7 +244,7 @@ async def _promise(session: AsyncSession, job: JobRow, verb: Verb) -> None:
         await enqueue(session, START_TOPIC, job.id, {"run_number": job.run_number})
         return
     if verb is Verb.SET_PRIORITY:
-        await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
+        await wake_scheduler(session)
         return
     await enqueue(
         session,

@@ -1,26 +1,28 @@
 """A job's moves, as the workflow makes them. Each is one transaction, and safe to make again."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 
-from sqlalchemy import text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.compute.hints import wake_scheduler
 from steelyard.governance import audit
 from steelyard.governance.identity import SYSTEM
 from steelyard.jobs import repository
 from steelyard.jobs.checkpoints import choose_checkpoint
-from steelyard.jobs.commands import QUEUE_CHANNEL
 from steelyard.jobs.costs import meter_attempt, refusal_to_run, release_job
 from steelyard.jobs.events import append_event
 from steelyard.jobs.holds import hold_for_budget
-from steelyard.jobs.places import give_back
+from steelyard.jobs.places import give_back, leave_unfit_place
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.ids import new_id
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AllocationRow, AttemptRow, CheckpointRow, JobRow
+
+_HAD_A_PLACE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 
 
 @dataclass(frozen=True)
@@ -96,17 +98,18 @@ class LifecycleService:
             job = await repository.lock_job(session, job_id)
             if job.run_number != run_number or not may_move(JobState(job.state), target):
                 return _orders(job, moved=False)
-            changed = job.state != target
-            if target is JobState.PAUSED and job.status_reason == Reason.BUDGET_EXHAUSTED:
+            before = JobState(job.state)
+            changed = before is not target
+            if target is JobState.PAUSED and job.status_reason in (Reason.BUDGET_EXHAUSTED, Reason.IDLE):
                 reason, message = job.status_reason, job.status_message or message
             self._set_state(job, target, reason, message)
             if release or target in TERMINAL_STATES:
                 await give_back(session, job_id, self._clock())
             if target is JobState.QUEUED:
-                if reason is None or job.queued_at is None:
+                if before not in _HAD_A_PLACE or job.queued_at is None:
                     # Who had to make way keeps its place in the line.
                     job.queued_at = self._clock()
-                await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
+                await wake_scheduler(session)
             if changed:
                 await self._tell(session, job, target, reason, message)
             if target in TERMINAL_STATES or target is JobState.PAUSED:
@@ -135,12 +138,14 @@ class LifecycleService:
             allocations = await repository.allocations_of(session, job_id)
             if job.run_number != run_number or job.desired != "run" or not allocations:
                 return Launch(_orders(job, moved=False), None)
+            if await leave_unfit_place(session, job, self._clock()):
+                return Launch(_orders(job, moved=False), None)
             refusal = await refusal_to_run(session, job, self._clock())
             if refusal is not None and await hold_for_budget(session, job, refusal, self._clock()):
                 return Launch(_orders(job, moved=False), None)
             await self._mark_damaged(session, job, verified.damaged)
             checkpoint = verified.chosen if stage == "train" else None
-            attempt = self._new_attempt(job, launch_key, stage, allocations[0], checkpoint)
+            attempt = self._new_attempt(job, launch_key, stage, allocations, checkpoint)
             session.add(attempt)
             if job.state != JobState.RUNNING or stage == "train":
                 self._set_state(job, JobState.STARTING, None, f"attempt {attempt.number} is starting")
@@ -157,7 +162,7 @@ class LifecycleService:
         job: JobRow,
         launch_key: str,
         stage: str,
-        allocation: AllocationRow,
+        allocations: Sequence[AllocationRow],
         checkpoint: CheckpointRow | None,
     ) -> AttemptRow:
         attempt_id = new_id("att")
@@ -174,7 +179,7 @@ class LifecycleService:
             epoch=job.epoch,
             state="starting",
             executor=self._executor,
-            node=allocation.node,
+            node=allocations[0].node,
             attempt_dir=str(self._folders.attempt(attempt_id)),
             resumed_from_step=checkpoint.step if checkpoint else None,
             resumed_checkpoint_path=checkpoint.path if checkpoint else None,
@@ -182,7 +187,7 @@ class LifecycleService:
             last_step=checkpoint.step if checkpoint else 0,
             checkpoint_requested=False,
             counted=False,
-            gpus=len(allocation.gpu_ids),
+            gpus=sum(len(allocation.gpu_ids) for allocation in allocations),
             started_at=self._clock(),
         )
 

@@ -3,17 +3,19 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from sqlalchemy import delete, insert, select, text, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.compute import usage
+from steelyard.compute.hints import wake_scheduler
 from steelyard.compute.scheduler.decisions import Grant
 from steelyard.compute.settings import read_settings
-from steelyard.jobs.commands import QUEUE_CHANNEL, SIGNAL_TOPIC
+from steelyard.jobs.commands import SIGNAL_TOPIC
 from steelyard.jobs.events import append_event
+from steelyard.specs.blocks import upgrade_spot
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.outbox import enqueue
-from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow, NodeRow
+from steelyard.storage.tables import AllocationRow, AttemptRow, FlavorRow, JobRow, NodeRow
 
 
 async def take_place(session: AsyncSession, grant: Grant, now: datetime) -> bool:
@@ -79,17 +81,40 @@ async def ask_to_leave(
     return True
 
 
+async def leave_unfit_place(session: AsyncSession, job: JobRow, now: datetime) -> bool:
+    """Give back a place that a job, whose row is locked, must not be launched on; the queue finds another.
+
+    That is one on a node that is being taken away, and for a last retry one on spot capacity, unless the job
+    wants nothing else.
+    """
+    rows = await session.execute(
+        select(NodeRow.name, NodeRow.interruption_deadline, FlavorRow.spot)
+        .join(AllocationRow, AllocationRow.node == NodeRow.name)
+        .join(FlavorRow, FlavorRow.name == NodeRow.flavor)
+        .where(AllocationRow.job_id == job.id)
+    )
+    resources, limits = job.spec["resources"], job.spec["limits"]
+    prefers = upgrade_spot(resources["spot"]) == "prefer"
+    is_last = prefers and 0 < limits["max_retries"] <= job.retries_used
+    for name, deadline, spot in rows:
+        if deadline is not None:
+            why = f"node {name} is being taken away"
+        elif spot and is_last:
+            why = f"its last retry runs on demand, and {name} is spot capacity"
+        else:
+            continue
+        await append_event(session, job, "job.moving", f"{why}; it waits for another place")
+        await give_back(session, job.id, now)
+        return True
+    return False
+
+
 async def give_back(session: AsyncSession, job_id: str, now: datetime) -> None:
     """Free what a job holds, if it holds anything, and charge its project for it."""
     half_life_seconds = (await read_settings(session)).policy.usage_half_life_seconds
     await usage.charge(session, now, half_life_seconds, job_id)
     await session.execute(delete(AllocationRow).where(AllocationRow.job_id == job_id))
     await wake_scheduler(session)
-
-
-async def wake_scheduler(session: AsyncSession) -> None:
-    """Let a round follow this transaction."""
-    await session.execute(text("SELECT pg_notify(:channel, '')"), {"channel": QUEUE_CHANNEL})
 
 
 async def _lock_queued(session: AsyncSession, job_id: str) -> JobRow | None:

@@ -29,6 +29,8 @@ UNCOUNTED_REASONS = frozenset(
     {
         Reason.PREEMPTED,
         Reason.EVICTED,
+        Reason.SPOT_INTERRUPTED,
+        Reason.IDLE,
         Reason.BUDGET_EXHAUSTED,
         Reason.PAUSED_BY_USER,
         Reason.CANCELLED_BY_USER,

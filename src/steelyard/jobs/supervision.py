@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import ScalarSelect, func, select
 
 from steelyard.jobs import repository
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import NotFound
 from steelyard.storage.database import Database
-from steelyard.storage.tables import AttemptRow, JobRow
+from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow, NodeRow
 
 
 @dataclass(frozen=True)
@@ -19,6 +19,8 @@ class AttemptState:
     last_report_at: datetime | None
     stop_reason: str | None
     runtime_left_seconds: float
+    node_left_seconds: float | None = None
+    """Until its first node is taken away; None: that is not announced."""
 
 
 class SupervisionService:
@@ -50,6 +52,7 @@ class SupervisionService:
                 AttemptRow.started_at,
                 JobRow.running_seconds,
                 JobRow.spec["limits"]["max_runtime_seconds"].as_float().label("limit"),
+                _first_deadline().label("deadline"),
             )
             .join(JobRow, JobRow.id == AttemptRow.job_id)
             .where(AttemptRow.id == attempt_id)
@@ -58,5 +61,17 @@ class SupervisionService:
             row = (await session.execute(query)).first()
         if row is None:
             raise NotFound(f"no attempt {attempt_id!r}")
-        used = row.running_seconds + (self._clock() - row.started_at).total_seconds()
-        return AttemptState(row.last_report_at, row.stop_reason, row.limit - used)
+        now = self._clock()
+        used = row.running_seconds + (now - row.started_at).total_seconds()
+        node_left = None if row.deadline is None else (row.deadline - now).total_seconds()
+        return AttemptState(row.last_report_at, row.stop_reason, row.limit - used, node_left)
+
+
+def _first_deadline() -> ScalarSelect[datetime | None]:
+    return (
+        select(func.min(NodeRow.interruption_deadline))
+        .join(AllocationRow, AllocationRow.node == NodeRow.name)
+        .where(AllocationRow.job_id == JobRow.id)
+        .correlate(JobRow)
+        .scalar_subquery()
+    )

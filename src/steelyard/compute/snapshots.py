@@ -38,7 +38,7 @@ _QUEUE = text(
         asked_flavors, asked_spot, asked_price_cap,
         CASE WHEN running_seconds = 0 THEN asked_seconds
             ELSE GREATEST(1, asked_seconds - running_seconds) END AS seconds_left,
-        asked_retries <= retries_used AS last_launch,
+        asked_retries BETWEEN 1 AND retries_used AS last_launch,
         CAST(nominated.nodes AS TEXT) AS nodes, made.way_for, job.status_reason,
         array_agg(job.id) AS ids,
         array_agg(EXTRACT(EPOCH FROM COALESCE(job.queued_at, job.created_at))::FLOAT8) AS moments
@@ -102,16 +102,19 @@ class Picture:
     groups: tuple[Group, ...]
 
 
-async def read_picture(session: AsyncSession, now: datetime, policy: Policy) -> Picture:
+async def read_picture(
+    session: AsyncSession, now: datetime, policy: Policy, *, with_queue: bool = True
+) -> Picture:
     """Read all that the scheduler looks at. Locks nothing: whoever acts on it looks again.
 
     Args:
         session: a transaction that sees every project.
         now: the round's moment.
         policy: the rules' numbers.
+        with_queue: False where only what is held matters.
     """
     since = {"since": now - MEMORY_OF_PREEMPTIONS}
-    queued = (await session.execute(_QUEUE, since)).all()
+    queued = (await session.execute(_QUEUE, since)).all() if with_queue else ()
     granted = (await session.execute(_GRANTS, since)).all()
     lanes, groups = _lanes(queued)
     waiting = {lane.project for lane in lanes}
