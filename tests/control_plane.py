@@ -20,6 +20,8 @@ from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService
 from steelyard.datasets.uploads import UploadService
+from steelyard.evals.queries import EvaluationQueryService
+from steelyard.evals.suites import SuiteService
 from steelyard.governance.audit.keys import load_verifier
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
@@ -146,6 +148,8 @@ async def serve(
                 budgets=BudgetService(walled, clock),
                 costs=CostService(walled, clock),
                 secrets=SecretService(walled, secret_keys),
+                evaluations=EvaluationQueryService(walled, folders.objects),
+                suites=SuiteService(walled, folders.objects),
                 verification=VerificationService(
                     walled, examinations.verify, lambda: load_verifier(folder / "lineage.pub")
                 ),

@@ -8,6 +8,7 @@ import pytest
 import steelyard
 from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
+from steelyard.client.async_evaluations import AsyncEvaluations, AsyncSuites
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
 from steelyard.client.async_registry import AsyncApprovals, AsyncModels
@@ -16,6 +17,7 @@ from steelyard.client.async_secrets import AsyncSecrets
 from steelyard.client.async_webhooks import AsyncWebhooks
 from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
+from steelyard.client.evaluations import Evaluations, Suites
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
 from steelyard.client.registry import Approvals, Models
@@ -29,6 +31,8 @@ PAIRS = [
     (Datasets, AsyncDatasets),
     (Lineage, AsyncLineage),
     (Secrets, AsyncSecrets),
+    (Evaluations, AsyncEvaluations),
+    (Suites, AsyncSuites),
     (Models, AsyncModels),
     (Approvals, AsyncApprovals),
     (Rules, AsyncRules),

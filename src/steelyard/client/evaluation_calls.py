@@ -1,6 +1,7 @@
 """The calls on evaluations and suites, built from plain arguments."""
 
 import base64
+import re
 from pathlib import Path
 from urllib.parse import quote
 
@@ -9,6 +10,7 @@ from steelyard.kit.canonical import digest_bytes
 from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import Page
 from steelyard.specs.evaluations import (
+    SUITE_NAME,
     EvaluationComparison,
     EvaluationSummary,
     EvaluationView,
@@ -57,7 +59,12 @@ def add_suite(project: str, folder: Path, name: str | None, organization: str | 
     Raises:
         InvalidRequest: the folder can't be read, or its name is no suite's.
     """
-    upload = SuiteUpload(name=name or folder.resolve().name, files=_files(folder), organization=organization)
+    wanted = name or folder.resolve().name
+    if not re.fullmatch(SUITE_NAME, wanted):
+        raise InvalidRequest(
+            f"{wanted!r} is no suite's name; use lower-case letters, digits, '_' and '-'", param="name"
+        )
+    upload = SuiteUpload(name=wanted, files=_files(folder), organization=organization)
     content = upload.model_dump_json().encode()
     return Call(
         "POST", _path(project, "suites"), SuiteView.model_validate_json, content=content,

@@ -127,7 +127,8 @@ async def _rows_of(
         found = _of_subject(rows, (match[2] or "").removeprefix(":"))
     elif match := _VERSION.match(name):
         version = await session.get(ModelVersionRow, (project, match[1], int(match[2])))
-        found = await repository.newest_of_model(session, project, version.manifest_digest) if version else []
+        digest = version.manifest_digest if version else ""
+        found = await repository.newest_of_model(session, project, digest)
     else:
         raise InvalidRequest(
             f"{name!r} must be an evaluation's id, a version NAME@V, or a job's id (with :base for its base)",
