@@ -21,7 +21,7 @@ from steelyard.datasets.pool import Pool
 from steelyard.datasets.reading import MAX_FAULTS, Plan, agree, sample
 from steelyard.datasets.shards import SPLITS, Shards, ShardTask, make_shards
 from steelyard.datasets.sources import Source
-from steelyard.datasets.spool import Chunk, line_chunks, spool
+from steelyard.datasets.spool import Chunk, line_chunks, needs_spool, spool
 from steelyard.datasets.stages import Example, StageTally
 from steelyard.datasets.texts import joined_texts
 from steelyard.kit.canonical import digest_file, digest_json
@@ -64,15 +64,13 @@ class Input:
     sources: list[Source]
     digests: list[str] = field(default_factory=list[str])
     chunks: list[Chunk] = field(default_factory=list[Chunk])
+    spools: list[Path] = field(default_factory=list[Path])
+    """What is kept for another run until this one has ended."""
 
     @property
     def names(self) -> list[str]:
         """What messages call the files."""
         return [source.name for source in self.sources]
-
-    def digest(self) -> str:
-        """Digest of the contents, whatever the files' names and order."""
-        return digest_json(sorted(self.digests))
 
 
 @dataclass
@@ -89,8 +87,14 @@ class Built:
     layout: Layout | None = None
 
 
-def prepare(sources: list[Source], reading: ReadingBlock, spool_folder: Path, watch: Watch) -> Input:
+def prepare(
+    sources: list[Source], reading: ReadingBlock, spool_folder: Path, scratch: Path, watch: Watch
+) -> Input:
     """Make every source readable in chunks, and digest it.
+
+    Args:
+        spool_folder: shared by all ingests.
+        scratch: this ingest's alone, on the same disk.
 
     Raises:
         InvalidDataset: a file is damaged, or beyond the limits.
@@ -103,8 +107,12 @@ def prepare(sources: list[Source], reading: ReadingBlock, spool_folder: Path, wa
             found.digests.append(digest_file(source.path))
             found.chunks.extend(_parquet_chunks(index, source))
             continue
-        target = spool_folder / digest_file(source.path).removeprefix("sha256:")
-        path, kind = spool(source, reading, target.with_suffix(f".{source.kind}"))
+        path, kind = source.path, "lines"
+        if needs_spool(source):
+            name = digest_file(source.path).removeprefix("sha256:")
+            shared, path = spool_folder / f"{name}.{source.kind}", scratch / f"spool-{index:06d}"
+            kind = spool(source, reading, shared, path)
+            found.spools.append(shared)
         digest, chunks = line_chunks(index, path, kind)
         found.digests.append(digest)
         found.chunks.extend(chunks)

@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import BinaryIO
 
 from obstore.store import LocalStore
@@ -85,10 +86,11 @@ def build_version(request: Request, watch: Watch) -> Built:
         Conflict: the same ingest runs in another process.
         StorageFull: no room for the work folder or the store.
     """
-    scratch = request.work_root / "incoming"
-    scratch.mkdir(parents=True, exist_ok=True)
+    incoming = request.work_root / "incoming"
+    incoming.mkdir(parents=True, exist_ok=True)
     try:
-        return _build(request, scratch, watch)
+        with TemporaryDirectory(dir=incoming) as scratch:
+            return _build(request, Path(scratch), watch)
     except OSError as error:
         if error.errno not in (errno.ENOSPC, errno.EDQUOT):
             raise
@@ -100,12 +102,11 @@ def build_version(request: Request, watch: Watch) -> Built:
 
 
 def _build(request: Request, scratch: Path, watch: Watch) -> Built:
-    given = find_sources(request.inputs, scratch=scratch, roots=request.roots, stdin=request.stdin)
+    given = find_sources(request.inputs, scratch=scratch, roots=_roots(request, scratch), stdin=request.stdin)
     sources = [*request.shards, *given]
-    spool_folder = request.work_root / "spool"
-    found = prepare(sources, request.spec.reading, spool_folder, watch)
+    found = prepare(sources, request.spec.reading, request.work_root / "spool", scratch, watch)
     sets = request.evaluation_sets or {}
-    folder = request.work_root / _work_key(found.digest(), found.names, request, sets)
+    folder = request.work_root / _work_key(found.digests, found.names, request, sets)
     with lock_folder(folder), open_pool(request.workers) as pool:
         built = build(
             found,
@@ -118,18 +119,24 @@ def _build(request: Request, scratch: Path, watch: Watch) -> Built:
             watch=watch,
         )
         save_report(built, request.store_root)
-        for chunk in found.chunks:
-            if chunk.path.is_relative_to(spool_folder):
-                chunk.path.unlink(missing_ok=True)
+        for spooled in found.spools:
+            spooled.unlink(missing_ok=True)
         remove_folder(folder)
     return built
 
 
-def _work_key(digest: str, names: Sequence[str], request: Request, sets: Mapping[str, Sequence[str]]) -> str:
+def _roots(request: Request, scratch: Path) -> Sequence[Path] | None:
+    """What was downloaded on the way lies in our own folder, and may be read."""
+    return None if request.roots is None else [*request.roots, scratch]
+
+
+def _work_key(
+    digests: Sequence[str], names: Sequence[str], request: Request, sets: Mapping[str, Sequence[str]]
+) -> str:
     """Names are part of it, because parts remember which file a row came from."""
     key = {
         "engine": ENGINE,
-        "input": digest,
+        "input": list(digests),
         "names": list(names),
         "spec": request.spec.model_dump(mode="json"),
         "sets": digests_of_sets(sets),

@@ -2,7 +2,8 @@
 
 A plain JSON Lines file is read where it lies. All else is written to the work folder once, as lines
 `NUMBER<tab>JSON`, where NUMBER is the line of the source that the record began on; compressed JSON Lines
-are decompressed as they are. A finished spool is reused by a run that comes after a crash.
+are decompressed as they are. A finished spool is reused by a run that comes after a crash. Each run reads
+it by a link of its own, so that another one that ends first may take the shared name away.
 """
 
 import codecs
@@ -42,24 +43,45 @@ class Chunk:
     """Line, or row, of the source at `start`; from 1."""
 
 
-def spool(source: Source, reading: ReadingBlock, target: Path) -> tuple[Path, Literal["lines", "numbered"]]:
-    """Make the source readable by lines, and return where and how; `target` is written at most once.
+def spool(source: Source, reading: ReadingBlock, shared: Path, own: Path) -> Literal["lines", "numbered"]:
+    """Make the source readable by lines at `own`, and return how.
+
+    Args:
+        shared: where it is kept for a run that comes after a crash, and for others at the same time.
+        own: a name on the same disk that nobody else uses.
 
     Raises:
         InvalidDataset: the file can't be decompressed, or its records can't be told apart.
     """
-    if source.kind == "jsonl" and source.compression is None:
-        return source.path, "lines"
-    kind: Literal["lines", "numbered"] = "lines" if source.kind == "jsonl" else "numbered"
-    if not target.exists():
-        part = target.with_name(target.name + ".part")
+    while not _take(shared, own):
+        _write(source, reading, shared)
+    return "lines" if source.kind == "jsonl" else "numbered"
+
+
+def needs_spool(source: Source) -> bool:
+    """Whether the source can't be read by lines where it lies."""
+    return source.kind != "jsonl" or source.compression is not None
+
+
+def _take(shared: Path, own: Path) -> bool:
+    try:
+        os.link(shared, own)
+    except FileNotFoundError:
+        return False
+    return True
+
+
+def _write(source: Source, reading: ReadingBlock, shared: Path) -> None:
+    part = shared.with_name(f"{shared.name}.{os.getpid()}.part")
+    try:
         with part.open("wb") as file:
             for piece in _RECORDS[source.kind](source, reading):
                 file.write(piece)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(part, target)
-    return target, kind
+        os.replace(part, shared)
+    finally:
+        part.unlink(missing_ok=True)
 
 
 def line_chunks(file: int, path: Path, kind: Literal["lines", "numbered"]) -> tuple[str, list[Chunk]]:
