@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import partial
 from typing import TypeVar
 
 from hypothesis import HealthCheck, settings
@@ -63,7 +64,7 @@ def test_it_balances_whatever_comes(database_dsn: str) -> None:
         database = Database(database_dsn, name="machine")
         try:
             runner.run(price(database, FLAVOR, PRICE))
-            run_state_machine_as_test(lambda: Ledger(runner, database), settings=_SETTINGS)
+            run_state_machine_as_test(partial(Ledger, runner, database), settings=_SETTINGS)  # pyright: ignore[reportArgumentType]
         finally:
             runner.run(database.close())
 
@@ -79,7 +80,7 @@ class Ledger(RuleBasedStateMachine):
         self._now = datetime(2026, 5, 31, 20, tzinfo=UTC)
         self._jobs: list[Job] = []
 
-    @initialize(hours=st.integers(0, 40))
+    @initialize(hours=st.sampled_from([40, 8, 1]))
     def begin(self, hours: int) -> None:
         """Make the project and its budget."""
 
@@ -89,7 +90,7 @@ class Ledger(RuleBasedStateMachine):
         self._do(make)
         self.set_limit(hours)
 
-    @rule(hours=st.integers(0, 40))
+    @rule(hours=st.sampled_from([40, 8, 1, 0]))
     def set_limit(self, hours: int) -> None:
         """Set the budget of GPU-hours."""
 
@@ -105,7 +106,7 @@ class Ledger(RuleBasedStateMachine):
 
         self._do(act)
 
-    @rule(gpus=st.integers(0, 8), seconds=st.integers(1, 20_000), times=st.sampled_from([1, 1, 3]))
+    @rule(gpus=st.sampled_from([8, 1, 4, 0]), seconds=st.sampled_from([600, 60, 1800, 20_000]), times=st.sampled_from([1, 1, 3]))
     def submit(self, gpus: int, seconds: int, times: int) -> None:
         """Submit a job: it is taken if and only if it fits."""
         job = Job(f"job_{next(_numbers)}", Demand(gpus, Decimal(seconds), times))
@@ -133,7 +134,7 @@ class Ledger(RuleBasedStateMachine):
             )
         )
 
-    @rule(seconds=st.one_of(st.floats(0, 90), st.floats(-7200, 90_000)))
+    @rule(seconds=st.sampled_from([0.25, 17, 59, 61, 300, -300, 3600, 86_400]))
     def let_time_pass(self, seconds: float) -> None:
         """Move the clock, mostly a little, sometimes far, sometimes back."""
         self._now += timedelta(seconds=seconds)
