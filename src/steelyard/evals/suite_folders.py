@@ -12,10 +12,10 @@ from steelyard.evals import repository
 from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import InvalidSpec, StorageFull
 from steelyard.specs.evaluations import (
-    BUILT_IN_SUITES,
     LIBRARY_PREFIX,
     SuiteFolder,
     SuiteManifest,
+    is_built_in,
     library_digest,
 )
 from steelyard.storage.database import Database
@@ -45,7 +45,7 @@ class SuiteFolderService:
         folders: list[SuiteFolder] = []
         for ref in refs:
             name, _, digest = ref.partition("@")
-            if name in BUILT_IN_SUITES:
+            if is_built_in(name):
                 continue
             if name.startswith(LIBRARY_PREFIX):
                 folders.append(

@@ -7,6 +7,7 @@ from pydantic import Field, field_validator, model_validator
 from steelyard.specs.base import Name, Spec
 from steelyard.specs.evaluations import SuiteRef, suite_name
 from steelyard.specs.gates import Gate
+from steelyard.specs.safety import SafetySettings, is_safety_suite, why_not_runnable
 from steelyard.specs.secrets import SecretName
 
 PositiveInt = Annotated[int, Field(ge=1)]
@@ -153,7 +154,7 @@ class EvaluationBlock(Spec):
     """`heldout`: loss per token and perplexity of the validation split. `choices`: each validation prompt
     with its own completion among three others, by likelihood. `NAME` or `NAME@sha256:...`: a suite of the
     project or its organization, pinned at submission. `lm_eval:TASK`: a task of lm-evaluation-harness's
-    library, where a hub can be reached."""
+    library, where a hub can be reached. `safety`: all safety probes; `safety/PROBE`: one of them."""
     max_samples: PositiveInt = 200
     """Samples used of each task: of the validation split the first by content hash, else the first."""
     num_fewshot: Annotated[int, Field(ge=0, le=64)] | None = None
@@ -164,6 +165,8 @@ class EvaluationBlock(Spec):
     """Sequences that a task's requests are run with at once. It changes no figure but by rounding."""
     use_cache: bool = True
     """Take the result of an equal evaluation that is there already."""
+    safety: SafetySettings = SafetySettings()
+    """What the safety suites are given: canaries, and judges that need weights."""
     gates: list[Gate] = []
 
     @property
@@ -175,6 +178,13 @@ class EvaluationBlock(Spec):
     def _suites_are_named_once(self) -> Self:
         if len(set(self.suite_names)) != len(self.suites):
             raise ValueError("suites names a suite twice")
+        return self
+
+    @model_validator(mode="after")
+    def _safety_has_what_it_needs(self) -> Self:
+        for name in filter(is_safety_suite, self.suite_names):
+            if (why := why_not_runnable(name, self.safety)) is not None:
+                raise ValueError(why)
         return self
 
     @model_validator(mode="after")

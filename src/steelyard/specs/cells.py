@@ -16,6 +16,7 @@ from steelyard.specs.evaluations import (
     built_in_digest,
 )
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
+from steelyard.specs.safety import SAFETY_ENGINE, is_safety_suite, safety_digest
 
 Evaluated = FineTuneSpec | EvalOnlySpec
 
@@ -74,6 +75,15 @@ def _cell(
             model_digest=contestant.digest,
             settings=settings | {"max_length": _max_length(spec)},
             engine=OWN_ENGINE,
+        )
+    if is_safety_suite(name):
+        return Cell(
+            subject=contestant.subject,
+            suite=name,
+            suite_digest=safety_digest(name),
+            model_digest=contestant.digest,
+            settings=settings | {"safety": block.safety.model_dump(mode="json", exclude_defaults=True)},
+            engine=SAFETY_ENGINE,
         )
     assert folder is not None
     return Cell(

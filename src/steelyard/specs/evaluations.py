@@ -9,10 +9,11 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import Field, field_validator
 
 from steelyard.kit.canonical import digest_json
 from steelyard.specs.base import Message, Spec
+from steelyard.specs.safety import SafetyReport, is_safety_suite
 
 BUILT_IN_SUITES = ("heldout", "choices")
 """Suites of the platform's own, over the validation split of the job's dataset."""
@@ -33,10 +34,13 @@ Digest = Annotated[str, Field(pattern=r"^sha256:[0-9a-f]{64}$")]
 SuiteName = Annotated[str, Field(pattern=rf"^{SUITE_NAME}$")]
 SuiteRef = Annotated[
     str,
-    Field(pattern=rf"^({SUITE_NAME}|lm_eval:[A-Za-z0-9][A-Za-z0-9_.-]{{0,99}})(@sha256:[0-9a-f]{{64}})?$"),
+    Field(
+        pattern=rf"^({SUITE_NAME}|safety/[a-z_]{{1,40}}|lm_eval:[A-Za-z0-9][A-Za-z0-9_.-]{{0,99}})"
+        r"(@sha256:[0-9a-f]{64})?$"
+    ),
 ]
-"""`heldout`, `choices`, a suite of the project or its organization as `NAME` or `NAME@sha256:...`, or
-`lm_eval:TASK`."""
+"""`heldout`, `choices`, `safety`, `safety/PROBE`, a suite of the project or its organization as `NAME` or
+`NAME@sha256:...`, or `lm_eval:TASK`."""
 Subject = Literal["base", "tuned"]
 
 _UNSAFE = re.compile(r"[^A-Za-z0-9_-]+")
@@ -79,6 +83,13 @@ class SuiteUpload(Spec):
     files: Annotated[list[SuiteUploadFile], Field(min_length=1, max_length=MAX_SUITE_FILES)]
     organization: str | None = None
     """Unset: the suite is the project's."""
+
+    @field_validator("name")
+    @classmethod
+    def _is_not_the_platforms(cls, name: str) -> str:
+        if is_built_in(name):
+            raise ValueError(f"{name!r} is a suite of the platform's own; choose another name")
+        return name
 
 
 class SuiteView(Message):
@@ -213,6 +224,8 @@ class EvaluationView(EvaluationSummary):
     samples_digest: str
     digest: str
     seconds: float
+    safety: SafetyReport | None = None
+    """Of a safety suite: each probe with its limits, and what was not tested."""
 
 
 class MetricComparison(Message):
@@ -259,6 +272,11 @@ def figures_by_name(subject: str, suite: str, figures: list[Figure]) -> dict[str
 def suite_name(ref: str) -> str:
     """Return the name in a reference: what metrics are named by."""
     return ref.split("@", 1)[0]
+
+
+def is_built_in(name: str) -> bool:
+    """Whether a suite is the platform's own, with no files that somebody added."""
+    return name in BUILT_IN_SUITES or is_safety_suite(name)
 
 
 def built_in_digest(name: str, dataset: Mapping[str, str]) -> str:

@@ -101,7 +101,7 @@ class _Evaluation:
         context.enter("tokenizing")
         names = dict.fromkeys(cell.suite for cell in self._cells)
         scratch = context.attempt_dir / "engine"
-        workloads = {name: load_workload(name, orders, tokenizer, scratch) for name in names}
+        workloads = {name: load_workload(name, orders, tokenizer, scratch, context.secret) for name in names}
         counter = _Counter(context, sum(len(workloads[cell.suite].sample_ids) for cell in self._cells))
         for subject, model in self._models():
             for cell in self._cells:
