@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import update
 
+from steelyard.datasets.report_links import DATASET_REF, report_of_lineage
 from steelyard.jobs import repository
 from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.clock import Clock, utc_now
@@ -29,13 +30,25 @@ class TrackedRun:
 
 
 class TrackingService:
-    """Mirrors jobs to MLflow. The database is the truth; a call that is repeated changes nothing."""
+    """Mirrors jobs to MLflow. The database is the truth; a call that is repeated changes nothing.
 
-    def __init__(self, database: Database, folders: Folders, mlflow: Mlflow, clock: Clock = utc_now) -> None:
+    Args:
+        public_url: where browsers reach the api. Empty: links are paths, for a browser that is there already.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        folders: Folders,
+        mlflow: Mlflow,
+        clock: Clock = utc_now,
+        public_url: str = "",
+    ) -> None:
         self._database = database
         self._folders = folders
         self._mlflow = mlflow
         self._clock = clock
+        self._public_url = public_url.rstrip("/")
 
     async def try_open(self, job_id: str) -> None:
         """Open the run if MLflow is there. Training doesn't wait for it: what is missed is caught up."""
@@ -60,6 +73,7 @@ class TrackingService:
             "mlflow.user": job.created_by,
             "steelyard.job_id": job.id,
             **{f"steelyard.{name}": value for name, value in job.lineage.items()},
+            **_data_tags(job, self._public_url),
         }
         start_ms = int((job.started_at or self._clock()).timestamp() * 1000)
         run_id = await self._mlflow.ensure_run(experiment_id, job.name, key, tags, start_ms)
@@ -103,6 +117,18 @@ class TrackingService:
                 for key, value in line["values"].items()
             ]
             await self._mlflow.log_metrics(run_id, points)
+
+
+def _data_tags(job: JobRow, public_url: str) -> dict[str, str]:
+    """Link the report of the data; MLflow shows its note as Markdown, so there it can be clicked."""
+    path = report_of_lineage(job.project_id, job.lineage)
+    if path is None:
+        return {}
+    url = f"{public_url}{path}"
+    return {
+        "steelyard.dataset_report": url,
+        "mlflow.note.content": f"Trained on [{job.lineage[DATASET_REF]}]({url}).",
+    }
 
 
 def _end_ms(job: JobRow, now_ms: int) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+from steelyard.datasets.report_links import report_of_lineage
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.specs.views import (
     AttemptView,
@@ -61,6 +62,7 @@ def view_of(job: JobRow, attempts: Sequence[AttemptRow], model: ModelVersionRow 
         **summary_of(job, current).model_dump(),
         spec=job.spec,
         lineage=job.lineage,
+        dataset_report=report_of_lineage(job.project_id, job.lineage),
         attempts=[attempt_view(attempt) for attempt in attempts],
         retries_used=job.retries_used,
         metrics=job.metrics,

@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, and_, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.datasets.report_links import report_path
 from steelyard.governance import access
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
@@ -163,7 +164,8 @@ class _Walk:
 
     def _add(self, kind: NodeKind, ref: str, digest: str | None = None, label: str | None = None) -> None:
         name = f"{kind}:{ref}"
-        self.nodes[name] = LineageNode(id=name, kind=kind, label=label or ref, digest=digest)
+        report = report_path(self.project, ref) if kind == "dataset" else None
+        self.nodes[name] = LineageNode(id=name, kind=kind, label=label or ref, digest=digest, report=report)
 
     def _link(self, source: str, target: str, relation: Relation) -> None:
         self.edges[(source, target)] = LineageEdge(source=source, target=target, relation=relation)

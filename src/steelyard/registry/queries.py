@@ -3,6 +3,7 @@
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.datasets.report_links import report_of_lineage
 from steelyard.governance import access
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
@@ -112,7 +113,9 @@ def _model_view(row: ModelRow, aliases: dict[str, dict[str, int]]) -> ModelView:
 
 
 def _view(row: ModelVersionRow, aliases: dict[str, int]) -> ModelVersionView:
-    fields = {name: getattr(row, name) for name in ModelVersionView.model_fields if name != "aliases"}
-    return ModelVersionView.model_validate(
-        {**fields, "aliases": [alias for alias, version in aliases.items() if version == row.version]}
-    )
+    made = {
+        "aliases": [alias for alias, version in aliases.items() if version == row.version],
+        "dataset_report": report_of_lineage(row.project_id, row.lineage),
+    }
+    fields = {name: getattr(row, name) for name in ModelVersionView.model_fields if name not in made}
+    return ModelVersionView.model_validate({**fields, **made})

@@ -48,6 +48,8 @@ class LineageNode(Message):
     kind: NodeKind
     label: str
     digest: str | None = None
+    report: str | None = None
+    """Of a dataset: path of the page about it, on the api."""
 
 
 class LineageEdge(Message):

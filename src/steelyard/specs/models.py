@@ -25,6 +25,8 @@ class ModelVersionView(Message):
     path: str
     """Folder of the files, on the server."""
     lineage: dict[str, str]
+    dataset_report: str | None = None
+    """Path of the page about the data, on the api."""
     metrics: dict[str, float]
     mlflow_version: str | None
     """Version number in MLflow's registry; None while it is still to be mirrored."""

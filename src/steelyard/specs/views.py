@@ -109,6 +109,8 @@ class JobView(JobSummary):
     spec: dict[str, Any]
     lineage: dict[str, str]
     """Digests fixed at submission: dataset, config, code, base model, environment."""
+    dataset_report: str | None = None
+    """Path of the page about the data, on the api."""
     attempts: list[AttemptView]
     retries_used: int
     metrics: dict[str, float]
