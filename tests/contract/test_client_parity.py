@@ -11,6 +11,7 @@ from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_evaluations import AsyncEvaluations, AsyncSuites
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
+from steelyard.client.async_pool import AsyncPool, AsyncQuotas
 from steelyard.client.async_registry import AsyncApprovals, AsyncModels
 from steelyard.client.async_rules import AsyncRules
 from steelyard.client.async_secrets import AsyncSecrets
@@ -20,6 +21,7 @@ from steelyard.client.datasets import Datasets
 from steelyard.client.evaluations import Evaluations, Suites
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
+from steelyard.client.pool import Pool, Quotas
 from steelyard.client.registry import Approvals, Models
 from steelyard.client.rules import Rules
 from steelyard.client.secrets import Secrets
@@ -39,6 +41,8 @@ PAIRS = [
     (Webhooks, AsyncWebhooks),
     (Budgets, AsyncBudgets),
     (Costs, AsyncCosts),
+    (Pool, AsyncPool),
+    (Quotas, AsyncQuotas),
 ]
 _ENTER_AND_LEAVE = {"__enter__": "__aenter__", "__exit__": "__aexit__"}
 METHODS = [

@@ -5,6 +5,8 @@ from dataclasses import dataclass, field
 import httpx
 
 from steelyard.compute.executor import Executor
+from steelyard.compute.pool import PoolService
+from steelyard.compute.quotas import QuotaService
 from steelyard.datasets.deletion import DeletionService
 from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
@@ -27,6 +29,7 @@ from steelyard.governance.service_accounts import ServiceAccountService
 from steelyard.governance.tokens import TokenService
 from steelyard.governance.users import UserService
 from steelyard.jobs.commands import CommandService
+from steelyard.jobs.interruptions import InterruptionService
 from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
 from steelyard.jobs.reproduction import ReproductionService
@@ -83,6 +86,9 @@ class Services:
     history: HistoryService
     configuration: ConfigurationService
     webhooks: WebhookService
+    pool: PoolService
+    quotas: QuotaService
+    interruptions: InterruptionService
     refusals: RefusalRecorder
     listener: Listener
     executor: Executor

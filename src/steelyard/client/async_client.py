@@ -11,6 +11,7 @@ from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_evaluations import AsyncEvaluations, AsyncSuites
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
+from steelyard.client.async_pool import AsyncPool, AsyncQuotas
 from steelyard.client.async_registry import AsyncApprovals, AsyncModels
 from steelyard.client.async_rules import AsyncRules
 from steelyard.client.async_secrets import AsyncSecrets
@@ -78,6 +79,8 @@ class AsyncClient:
         self.webhooks = AsyncWebhooks(self._transport, self.project)
         self.budgets = AsyncBudgets(self._transport, self.project)
         self.costs = AsyncCosts(self._transport, self.project)
+        self.pool = AsyncPool(self._transport)
+        self.quotas = AsyncQuotas(self._transport, self.project)
 
     @property
     def api_url(self) -> str:

@@ -13,6 +13,7 @@ from steelyard.client.evaluations import Evaluations, Suites
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
 from steelyard.client.models import Health
+from steelyard.client.pool import Pool, Quotas
 from steelyard.client.registry import Approvals, Models
 from steelyard.client.retries import RetryPolicy
 from steelyard.client.rules import Rules
@@ -76,6 +77,8 @@ class Client:
         self.webhooks = Webhooks(self._transport, self.project)
         self.budgets = Budgets(self._transport, self.project)
         self.costs = Costs(self._transport, self.project)
+        self.pool = Pool(self._transport)
+        self.quotas = Quotas(self._transport, self.project)
 
     @property
     def api_url(self) -> str:
