@@ -14,6 +14,8 @@ from steelyard.api.app import create_app
 from steelyard.api.services import Services
 from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.compute.local.executor import LocalExecutor
+from steelyard.compute.pool import PoolService
+from steelyard.compute.quotas import QuotaService
 from steelyard.datasets.deletion import DeletionService
 from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
@@ -40,6 +42,7 @@ from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.commands import CommandService
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
+from steelyard.jobs.interruptions import InterruptionService
 from steelyard.jobs.launching import LaunchService
 from steelyard.jobs.lifecycle import Folders, LifecycleService
 from steelyard.jobs.queries import QueryService
@@ -156,6 +159,9 @@ async def serve(
                 lineage=GraphService(walled),
                 reproduction=ReproductionService(walled, submission, folders),
                 listener=listener,
+                pool=PoolService(walled, clock),
+                quotas=QuotaService(walled, clock),
+                interruptions=InterruptionService(walled, clock),
                 executor=LocalExecutor(),
                 mlflow=mlflow,
             )

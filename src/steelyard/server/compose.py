@@ -14,6 +14,8 @@ from steelyard.activities.watching import Watcher
 from steelyard.api.services import Services
 from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.compute.local.executor import LocalExecutor
+from steelyard.compute.pool import PoolService
+from steelyard.compute.quotas import QuotaService
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.datasets.deletion import DeletionService
 from steelyard.datasets.examination import ExaminationService
@@ -50,6 +52,8 @@ from steelyard.jobs.commands import CommandService
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
+from steelyard.jobs.idleness import IdleKeeper
+from steelyard.jobs.interruptions import InterruptionService
 from steelyard.jobs.launching import LaunchService
 from steelyard.jobs.lifecycle import Folders, LifecycleService
 from steelyard.jobs.metering import MeteringService
@@ -192,6 +196,9 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         webhooks=WebhookService(ground.database, ground.webhook_secrets, address_policy(settings)),
         evaluations=EvaluationQueryService(ground.database, ground.layout.objects),
         suites=SuiteService(ground.database, ground.layout.objects, allow_code=settings.suites_allow_code),
+        pool=PoolService(ground.database),
+        quotas=QuotaService(ground.database),
+        interruptions=InterruptionService(ground.database),
         refusals=RefusalRecorder(ground.database),
         verification=VerificationService(
             ground.database,
@@ -217,6 +224,7 @@ class WorkerParts:
     sweeping: SweepingService
     admission: AdmissionService
     budgets: BudgetKeeper
+    idleness: IdleKeeper
     promotions: PromotionParts
 
 
@@ -225,7 +233,8 @@ def build_worker(settings: Settings) -> WorkerParts:
     ground = lay_ground(settings, "worker", _WORKER_POOL)
     database, folders = ground.database, ground.folders
     mlflow = Mlflow(ground.mlflow)
-    tracking = TrackingService(database, folders, mlflow)
+    public_url = settings.public_url or ground.addresses.api_url
+    tracking = TrackingService(database, folders, mlflow, public_url=public_url)
     endings = EndingService(database, folders)
     launching = LaunchService(
         database,
@@ -281,7 +290,16 @@ def build_worker(settings: Settings) -> WorkerParts:
         ground.webhook_secrets,
         address_policy(settings),
     )
-    return WorkerParts(ground, activities, ingest, sweeping, AdmissionService(database), keeper, promotions)
+    return WorkerParts(
+        ground=ground,
+        activities=activities,
+        ingest=ingest,
+        sweeping=sweeping,
+        admission=AdmissionService(database),
+        budgets=keeper,
+        idleness=IdleKeeper(database),
+        promotions=promotions,
+    )
 
 
 def load_lineage_signer(layout: HomeLayout) -> Signer:

@@ -13,14 +13,16 @@ from temporalio.client import Client
 from temporalio.worker import Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
-from steelyard.compute.local.node import detect_node
+from steelyard.compute.hints import QUEUE_CHANNEL
+from steelyard.datasets.sweeping import SweepingService
 from steelyard.jobs.admission import AdmissionService
-from steelyard.jobs.commands import QUEUE_CHANNEL
 from steelyard.kit.errors import SteelyardError
 from steelyard.server.budgets import keep_budgets
 from steelyard.server.certificates import Certificates
 from steelyard.server.compose import Ground, WorkerParts, build_sealer, build_worker
 from steelyard.server.dispatcher import TASK_QUEUE, Dispatcher
+from steelyard.server.idleness import keep_gpus_busy
+from steelyard.server.node_agent import report_nodes
 from steelyard.server.settings import Settings
 from steelyard.server.telemetry import set_up_telemetry
 from steelyard.server.temporal import connect
@@ -31,12 +33,12 @@ from steelyard.workflows.promotion import PromotionWorkflow
 
 _ROUND_SECONDS = 2.0
 _PAUSE_FACTOR = 5.0
-_NODE_SECONDS = 10.0
+_SWEEP_SECONDS = 300.0
+_SWEEP_SOON_SECONDS = 10.0
 _RECONNECT_SECONDS = 0.5
 _KEY_SECONDS = 10.0
 _MAX_ACTIVITIES = 1000
 _HEARTBEAT_THROTTLE = timedelta(seconds=5)
-_BYTES_PER_GB = 10**9
 _log = structlog.get_logger()
 
 
@@ -55,10 +57,12 @@ async def _run(settings: Settings) -> None:
     listener = parts.ground.listener
     tasks = [
         asyncio.create_task(listener.run(), name="listener"),
-        asyncio.create_task(_report_node(settings, parts.admission), name="node agent"),
+        asyncio.create_task(report_nodes(settings, parts.admission), name="node agent"),
         asyncio.create_task(_schedule(parts.admission, listener), name="scheduler"),
         asyncio.create_task(_seal(parts.ground), name="audit sealer"),
         asyncio.create_task(keep_budgets(parts.budgets), name="budgets"),
+        asyncio.create_task(keep_gpus_busy(parts.idleness), name="idle GPUs"),
+        asyncio.create_task(_sweep(parts.sweeping), name="sweeper"),
         asyncio.create_task(parts.promotions.run(), name="aliases and webhooks"),
         asyncio.create_task(_work(settings, parts), name="temporal worker"),
     ]
@@ -125,6 +129,17 @@ async def _connect(settings: Settings, parts: WorkerParts) -> Client:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
 
+async def _sweep(sweeping: SweepingService) -> None:
+    """Take away what nobody refers to: soon while there is more, else once in a while."""
+    while True:
+        try:
+            swept = await sweeping.sweep()
+        except (SteelyardError, OSError) as error:
+            _log.warning("sweeping must wait", error=str(error))
+            swept = 0
+        await asyncio.sleep(_SWEEP_SOON_SECONDS if swept else _SWEEP_SECONDS)
+
+
 async def _schedule(admission: AdmissionService, listener: Listener) -> None:
     """Run rounds: at each hint that queue or pool changed, and every two seconds.
 
@@ -134,10 +149,12 @@ async def _schedule(admission: AdmissionService, listener: Listener) -> None:
     async with listener.subscription(QUEUE_CHANNEL) as hint:
         while True:
             started = time.monotonic()
+            more = False
             with _tolerating("the scheduler could not run"):
-                await admission.run_round()
+                more = (await admission.lead_round()).more
             await asyncio.sleep((time.monotonic() - started) * _PAUSE_FACTOR)
-            await wait_for_hint(hint, _ROUND_SECONDS)
+            if not more:
+                await wait_for_hint(hint, _ROUND_SECONDS)
 
 
 async def _seal(ground: Ground) -> None:
@@ -146,23 +163,6 @@ async def _seal(ground: Ground) -> None:
         with _tolerating("the audit trail is not being sealed"):
             await build_sealer(ground).run()
         await asyncio.sleep(_KEY_SECONDS)
-
-
-async def _report_node(settings: Settings, admission: AdmissionService) -> None:
-    """Say again and again that this node is there, and what it has."""
-    while True:
-        node = await asyncio.to_thread(detect_node)
-        memory_gb = settings.local_memory_gb
-        with _tolerating("this node could not be reported"):
-            await admission.report_node(
-                node.name,
-                "local",
-                settings.local_cpus or node.cpus,
-                int(memory_gb * _BYTES_PER_GB) if memory_gb else int(node.memory_bytes * 0.9),
-                node.gpu_ids,
-                "local-gpu" if node.gpu_ids else "local-cpu",
-            )
-        await asyncio.sleep(_NODE_SECONDS)
 
 
 @contextlib.contextmanager
