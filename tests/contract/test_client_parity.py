@@ -9,6 +9,13 @@ import steelyard
 from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_evaluations import AsyncEvaluations, AsyncSuites
+from steelyard.client.async_identity import (
+    AsyncOrganizations,
+    AsyncProjects,
+    AsyncServiceAccounts,
+    AsyncTokens,
+    AsyncUsers,
+)
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
 from steelyard.client.async_pool import AsyncPool, AsyncQuotas
@@ -19,6 +26,7 @@ from steelyard.client.async_webhooks import AsyncWebhooks
 from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
 from steelyard.client.evaluations import Evaluations, Suites
+from steelyard.client.identity import Organizations, Projects, ServiceAccounts, Tokens, Users
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
 from steelyard.client.pool import Pool, Quotas
@@ -30,6 +38,11 @@ from steelyard.client.webhooks import Webhooks
 PAIRS = [
     (steelyard.Client, steelyard.AsyncClient),
     (Jobs, AsyncJobs),
+    (Projects, AsyncProjects),
+    (Organizations, AsyncOrganizations),
+    (Users, AsyncUsers),
+    (ServiceAccounts, AsyncServiceAccounts),
+    (Tokens, AsyncTokens),
     (Datasets, AsyncDatasets),
     (Lineage, AsyncLineage),
     (Secrets, AsyncSecrets),

@@ -4,11 +4,18 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from steelyard.client import job_calls, login_calls
+from steelyard.client import identity_calls, job_calls, login_calls
 from steelyard.client.async_audit import AsyncAudit
 from steelyard.client.async_budgets import AsyncBudgets, AsyncCosts
 from steelyard.client.async_datasets import AsyncDatasets
 from steelyard.client.async_evaluations import AsyncEvaluations, AsyncSuites
+from steelyard.client.async_identity import (
+    AsyncOrganizations,
+    AsyncProjects,
+    AsyncServiceAccounts,
+    AsyncTokens,
+    AsyncUsers,
+)
 from steelyard.client.async_jobs import AsyncJobs
 from steelyard.client.async_lineage import AsyncLineage
 from steelyard.client.async_pool import AsyncPool, AsyncQuotas
@@ -20,6 +27,7 @@ from steelyard.client.async_webhooks import AsyncWebhooks
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.models import Health
 from steelyard.client.retries import RetryPolicy
+from steelyard.specs.identity import MeView
 from steelyard.specs.login import LoginInformation, SessionGrant
 
 
@@ -67,6 +75,11 @@ class AsyncClient:
         )
         self.project = project_from_environment(project)
         self.jobs = AsyncJobs(self._transport, self.project)
+        self.projects = AsyncProjects(self._transport)
+        self.organizations = AsyncOrganizations(self._transport)
+        self.users = AsyncUsers(self._transport)
+        self.service_accounts = AsyncServiceAccounts(self._transport)
+        self.tokens = AsyncTokens(self._transport)
         self.datasets = AsyncDatasets(self._transport, self.project)
         self.audit = AsyncAudit(self._transport)
         self.lineage = AsyncLineage(self._transport, self.project)
@@ -86,6 +99,14 @@ class AsyncClient:
     def api_url(self) -> str:
         """Where the platform is."""
         return self._transport.api_url
+
+    async def me(self) -> MeView:
+        """Return who one is here, and what one has a part in."""
+        return await self._transport.send(identity_calls.me())
+
+    async def sign_out(self) -> None:
+        """End all of one's sessions, in browsers and elsewhere. API tokens stay."""
+        return await self._transport.send(identity_calls.sign_out())
 
     async def health(self) -> Health:
         """Say whether the platform can take work."""

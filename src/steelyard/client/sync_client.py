@@ -4,12 +4,19 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from steelyard.client import job_calls, login_calls
+from steelyard.client import identity_calls, job_calls, login_calls
 from steelyard.client.audit import Audit
 from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.evaluations import Evaluations, Suites
+from steelyard.client.identity import (
+    Organizations,
+    Projects,
+    ServiceAccounts,
+    Tokens,
+    Users,
+)
 from steelyard.client.jobs import Jobs
 from steelyard.client.lineage import Lineage
 from steelyard.client.models import Health
@@ -20,6 +27,7 @@ from steelyard.client.rules import Rules
 from steelyard.client.secrets import Secrets
 from steelyard.client.transport import Transport
 from steelyard.client.webhooks import Webhooks
+from steelyard.specs.identity import MeView
 from steelyard.specs.login import LoginInformation, SessionGrant
 
 
@@ -65,6 +73,11 @@ class Client:
         self._transport = Transport(discover(api_url, token, home), timeout_seconds, retry or RetryPolicy())
         self.project = project_from_environment(project)
         self.jobs = Jobs(self._transport, self.project)
+        self.projects = Projects(self._transport)
+        self.organizations = Organizations(self._transport)
+        self.users = Users(self._transport)
+        self.service_accounts = ServiceAccounts(self._transport)
+        self.tokens = Tokens(self._transport)
         self.datasets = Datasets(self._transport, self.project)
         self.audit = Audit(self._transport)
         self.lineage = Lineage(self._transport, self.project)
@@ -84,6 +97,14 @@ class Client:
     def api_url(self) -> str:
         """Where the platform is."""
         return self._transport.api_url
+
+    def me(self) -> MeView:
+        """Return who one is here, and what one has a part in."""
+        return self._transport.send(identity_calls.me())
+
+    def sign_out(self) -> None:
+        """End all of one's sessions, in browsers and elsewhere. API tokens stay."""
+        return self._transport.send(identity_calls.sign_out())
 
     def health(self) -> Health:
         """Say whether the platform can take work."""

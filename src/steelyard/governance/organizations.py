@@ -57,6 +57,7 @@ class OrganizationService:
     async def search(self, actor: Actor) -> list[OrganizationView]:
         """Return the organizations that the actor has a part in, by name."""
         async with self._database.transaction() as session:
+            await access.require_active(session, actor)
             rows = await session.execute(
                 ORGANIZATIONS_OF, {"principal": actor.id, "everywhere": is_local_admin(actor)}
             )

@@ -66,6 +66,7 @@ class ProjectService:
     async def search(self, actor: Actor) -> list[ProjectView]:
         """Return the projects that the actor has a part in, by name; those that his token reaches."""
         async with self._database.transaction() as session:
+            await access.require_active(session, actor)
             rows = await session.execute(
                 PROJECTS_OF, {"principal": actor.id, "everywhere": is_local_admin(actor)}
             )
