@@ -11,6 +11,7 @@ promotion: from the request for `dev` (no approval) to the moved alias, through 
 import argparse
 import asyncio
 import json
+import logging
 import os
 import sys
 import time
@@ -19,6 +20,7 @@ from typing import Any
 
 import asyncpg
 import httpx
+import structlog
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -42,11 +44,16 @@ _SPEC: dict[str, Any] = {
     "script": {"filename": "train.py", "source": "print('never run')"},
     "resources": {"cpus": 1, "memory_gb": 1.0},
 }
+_COLUMNS = """
+SELECT string_agg(quote_ident(column_name), ', ') FROM information_schema.columns
+WHERE table_schema = 'public' AND table_name = 'jobs' AND is_generated = 'NEVER'
+"""
 _FINISHED = """
-INSERT INTO jobs SELECT filled.* FROM jobs AS model, generate_series(1, $2::int) AS number,
-LATERAL jsonb_populate_record(model, jsonb_build_object(
-  'id', 'job_' || lpad(number::text, 26, '0'), 'name', 'bench-' || number % $3, 'state', 'running',
-  'model_dir', 'model', 'stage', 'done', 'mlflow_run_id', 'run-' || number)) AS filled WHERE model.id = $1
+INSERT INTO jobs ({columns}) SELECT {columns} FROM (
+  SELECT filled.* FROM jobs AS model, generate_series(1, $2::int) AS number,
+  LATERAL jsonb_populate_record(model, jsonb_build_object(
+    'id', 'job_' || lpad(number::text, 26, '0'), 'name', 'bench-' || number % $3::int, 'state', 'running',
+    'model_dir', 'model', 'mlflow_run_id', 'run-' || number)) AS filled WHERE model.id = $1) AS jobs
 """
 
 
@@ -57,6 +64,7 @@ def main() -> None:
     parser.add_argument("--registrations", type=int, default=320)
     parser.add_argument("--moves", type=int, default=400)
     arguments = parser.parse_args()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     with temporary_platform() as platform:
         found = asyncio.run(_measure(platform, arguments.registrations, arguments.moves))
     if arguments.json:
@@ -95,7 +103,8 @@ async def _register(platform: BenchPlatform, count: int) -> dict[str, float]:
         client.jobs.wait(model_job.id)
     dsn = database_dsn(platform.home, None)
     connection = await asyncpg.connect(str(dsn).replace("postgresql+asyncpg", "postgresql"))
-    await connection.execute(_FINISHED, model_job.id, count, MODELS)
+    columns = await connection.fetchval(_COLUMNS)
+    await connection.execute(_FINISHED.format(columns=columns), model_job.id, count, MODELS)
     await connection.close()
     jobs = [f"job_{number:026d}" for number in range(1, count + 1)]
     for job in jobs:

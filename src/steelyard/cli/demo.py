@@ -1,4 +1,4 @@
-"""`steelyard demo`: a real model, real data, from nothing to a registered version; a second run is quick.
+"""`steelyard demo`: a real model, real data, from nothing to a version in staging; a second run is quick.
 
 Every step finds what an earlier run did: the platform that runs, the dataset version with the same bytes,
 the job with the same idempotency key.
@@ -17,6 +17,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.cli.demo_promotion import promote_demo
 from steelyard.cli.options import JsonFlag
 from steelyard.cli.output import Screen, write_json
 from steelyard.cli.session import connect
@@ -42,10 +43,11 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(as_json: JsonFlag = False) -> None:
-    """Fine-tune a small language model on this machine, from nothing to a registered version.
+    """Fine-tune a small language model on this machine, from nothing to a version in staging.
 
     Starts the platform if need be, ingests questions about Python's standard library, trains, weighs the
-    model before and after, and registers it. A first run takes some minutes; a second finds all done.
+    model before and after, registers it, promotes it through gates and an approval, and verifies it. A
+    first run takes some minutes; a second finds all done.
     """
     screen = Screen(stderr=as_json)
     _step(screen, 1, "The platform")
@@ -57,11 +59,15 @@ def demo(as_json: JsonFlag = False) -> None:
         job = _submit(client, ref)
         _say_where(screen, job)
         job = watch_to_end(client, [job.id], as_json=as_json)[0]
+        good = job.state is JobState.SUCCEEDED
+        if good and job.model is not None:
+            _step(screen, 4, "The way to staging: gates, an approval, and a look at every digest")
+            good = promote_demo(client, screen, job.model)
         if as_json:
             write_json(job)
         else:
             _show_result(client, screen, job)
-    if job.state is not JobState.SUCCEEDED:
+    if not good:
         raise typer.Exit(1)
 
 
@@ -180,6 +186,10 @@ def _next_steps(job: JobView) -> Table:
     name = _own_name()
     for command, why in (
         (f"{name} get {job.id}", "the job whole: attempts, figures, lineage"),
+        (
+            f"{name} models history demo --alias staging",
+            "every move of the alias, by whom and on what evidence",
+        ),
         (f"{name} submit examples/script/job.yaml --wait", "a training script of your own, as a job"),
         (f"{name} status", "the processes; kill -9 any of them while a job runs, and see it end well"),
         (f"{name} data head {DATASET}", "what it learned from"),
@@ -197,4 +207,4 @@ def _own_name() -> str:
 
 
 def _step(screen: Screen, number: int, title: str) -> None:
-    screen.print(Text(f"[{number}/3] {title}", style="bold"))
+    screen.print(Text(f"[{number}/4] {title}", style="bold"))
