@@ -5,12 +5,14 @@ import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import httpx
 import psycopg2
 import pytest
 from tests.e2e.platform import LivePlatform, wait_for_state
 from tests.e2e.specs import sums_spec
 
 from steelyard.client import Client
+from steelyard.kit.home import admin_token_file
 from steelyard.server.home import (
     DATABASE_NAME,
     HomeLayout,
@@ -60,6 +62,34 @@ def test_a_whole_model_is_verified(platform: LivePlatform, client: Client) -> No
     found = {check["subject"]: check["status"] for check in told["checks"]}
     assert found.keys() >= {"files", "statement", "statement_file", "config", "dataset", "base_model", "code"}
     assert set(found.values()) == {"ok"}
+
+
+def test_the_report_of_the_data_is_linked_from_lineage_job_model_and_mlflow(
+    platform: LivePlatform, client: Client
+) -> None:
+    graph = client.lineage.graph("model", f"{NAME}@1")
+    (path,) = {node.report for node in graph.nodes if node.kind == "dataset"}
+    (job,) = [node.id.removeprefix("job:") for node in graph.nodes if node.kind == "job"]
+    assert path is not None
+    assert client.jobs.get(job).dataset_report == path
+    assert client.models.versions(NAME)[0].dataset_report == path
+    headers = {"Authorization": f"Bearer {read_secret(admin_token_file(platform.home))}"}
+    with httpx.Client(base_url=read_platform(platform.home).api_url, headers=headers) as http:
+        page = http.get(path)
+        assert page.headers["content-type"].startswith("text/html")
+        assert "sandbox" in page.headers["content-security-policy"]
+        assert page.headers["x-content-type-options"] == "nosniff"
+        assert "<svg" in page.text
+        query = {"filter": f"tags.`steelyard.job_id` = '{job}'", "experiment_ids": _experiments(http)}
+        (run,) = http.post("/mlflow/api/2.0/mlflow/runs/search", json=query).json()["runs"]
+        tags = {tag["key"]: tag["value"] for tag in run["data"]["tags"]}
+        assert http.get(tags["steelyard.dataset_report"]).text == page.text
+        assert tags["steelyard.dataset_report"] in tags["mlflow.note.content"]
+
+
+def _experiments(http: httpx.Client) -> list[str]:
+    found = http.post("/mlflow/api/2.0/mlflow/experiments/search", json={"max_results": 100}).json()
+    return [each["experiment_id"] for each in found["experiments"]]
 
 
 def test_the_statement_is_in_toto_and_names_what_went_in(client: Client, folder: Path) -> None:
