@@ -70,7 +70,7 @@ class EvaluationQueryService:
             checked = await access.authorize(session, actor, project, Permission.EVALUATION_READ)
             row = await repository.find_evaluation(session, checked, evaluation_id)
         return EvaluationView.model_validate(
-            {name: getattr(row, name) for name in EvaluationView.model_fields}
+            {name: getattr(row, name) for name in EvaluationView.model_fields if hasattr(row, name)}
         )
 
     async def samples(self, actor: Actor, project: str, evaluation_id: str) -> Path:

@@ -57,8 +57,7 @@ _EVALUATIONS = """
         PRIMARY KEY (id),
         UNIQUE (job_id, run_number, subject, suite),
         FOREIGN KEY(project_id) REFERENCES projects (id),
-        FOREIGN KEY(job_id) REFERENCES jobs (id),
-        FOREIGN KEY(cached_from) REFERENCES evaluations (id)
+        FOREIGN KEY(job_id) REFERENCES jobs (id)
     );
     CREATE INDEX evaluations_by_project ON evaluations (project_id, id DESC);
     CREATE INDEX evaluations_by_model ON evaluations (project_id, model_digest, suite, id DESC);
