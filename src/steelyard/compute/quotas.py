@@ -103,18 +103,16 @@ class QuotaService:
     async def _standing(self, session: AsyncSession, project: ProjectId) -> ProjectQuotas:
         settings = await read_settings(session)
         policy = scheduler_policy(settings.policy)
+        own = await session.scalar(select(ProjectShareRow.idle).where(ProjectShareRow.project_id == project))
+        queued = await session.scalar(
+            select(func.count()).where(JobRow.project_id == project, JobRow.state == JobState.QUEUED)
+        )
         async with pool_view(session):
-            picture = await read_picture(session, self._clock(), policy, with_queue=False)
-        snapshot = picture.snapshot
+            snapshot = (await read_picture(session, self._clock(), policy, with_queue=False)).snapshot
         pool = Pool(snapshot.nodes, snapshot.flavors, snapshot.running, snapshot.now_seconds)
         standings = Standings(pool, snapshot.projects, snapshot.running, policy)
         mine = standings.of(project)
         used = next((each.decayed_gpu_seconds for each in snapshot.projects if each.name == project), 0.0)
-        share = await session.get(ProjectShareRow, project)
-        own = share.idle if share is not None else None
-        queued = await session.scalar(
-            select(func.count()).where(JobRow.project_id == project, JobRow.state == JobState.QUEUED)
-        )
         return ProjectQuotas(
             project=project,
             weight=mine.weight,
