@@ -4,6 +4,7 @@ import asyncio
 import json
 import sys
 import tempfile
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +17,30 @@ from steelyard.specs.datasets import VersionManifest
 
 _LINE_LIMIT_BYTES = 256 << 20
 
+EvaluationTexts = Callable[[str], Awaitable[Mapping[str, Sequence[str]]]]
+"""From a project's id to the texts of each evaluation suite that it can see, by the suite's name."""
+
 
 class IngestActivities:
     """Bound to the services of one worker process.
 
     Args:
+        evaluation_texts: the texts of all suites that a project can see.
         store_root: folder of the object store.
         work_root: folder of work that can be taken up again.
         uploads: the only folder that inputs may lie in.
     """
 
-    def __init__(self, datasets: DatasetService, store_root: Path, work_root: Path, uploads: Path) -> None:
+    def __init__(
+        self,
+        datasets: DatasetService,
+        evaluation_texts: EvaluationTexts,
+        store_root: Path,
+        work_root: Path,
+        uploads: Path,
+    ) -> None:
         self._datasets = datasets
+        self._evaluation_texts = evaluation_texts
         self._store_root = store_root
         self._work_root = work_root
         self._uploads = uploads
@@ -55,17 +68,22 @@ class IngestActivities:
         await self._datasets.fail(ingest_id, error)
 
     async def _build(self, ingest_id: str, ingest: IngestOrder) -> dict[str, Any]:
-        order = {
+        sets: Mapping[str, Sequence[str]] = {}
+        if ingest.decontaminate:
+            sets = await self._evaluation_texts(ingest.project_id)
+        order: dict[str, Any] = {
             "inputs": ingest.inputs,
             "spec": ingest.spec,
             "parent": ingest.parent,
+            "derive": ingest.derive,
             "store_root": str(self._store_root),
             "work_root": str(self._work_root),
             "roots": [str(self._uploads)],
         }
         with tempfile.TemporaryDirectory() as scratch:
-            order_file = Path(scratch) / "order.json"
-            order_file.write_text(json.dumps(order))
+            sets_file, order_file = Path(scratch) / "sets.json", Path(scratch) / "order.json"
+            sets_file.write_text(json.dumps(sets))
+            order_file.write_text(json.dumps({**order, "evaluation_sets": str(sets_file)}))
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "steelyard.datasets.process", str(order_file),
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=_LINE_LIMIT_BYTES,

@@ -1,4 +1,4 @@
-"""`data ingest list show head export verify diff report`: from raw files to versions, and back."""
+"""`data ingest derive list show head export verify diff report delete`: from raw files to versions."""
 
 import shutil
 import sys
@@ -35,9 +35,12 @@ Split = Annotated[str | None, typer.Option("--split", help="train or validation;
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
-        no_args_is_help=True, help="Datasets: ingest, list, show, head, export, verify, diff, report."
+        no_args_is_help=True,
+        help="Datasets: ingest, derive, list, show, head, export, verify, diff, report, delete.",
     )
     group.command("ingest")(ingest)
+    group.command("derive")(derive)
+    group.command("delete")(delete)
     group.command("list")(list_datasets)
     group.command("show")(show)
     group.command("head")(head)
@@ -67,18 +70,79 @@ def ingest(
     append: Annotated[
         bool, typer.Option("--append", help="Put the rows to those of the newest version of the name.")
     ] = False,
+    decontaminate: Annotated[
+        bool,
+        typer.Option(
+            "--decontaminate/--no-decontaminate", help="Drop rows that overlap with an evaluation suite."
+        ),
+    ] = True,
     project: ProjectName = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn files into the next version of a dataset: validated, deduplicated, split, immutable.
 
-    The same bytes with the same settings give the version that is there already.
+    The same bytes with the same settings give the version that is there already. Ctrl-C while a large file is
+    sent loses nothing: the same command goes on where it was.
     """
     spec = _spec(spec_file, format_, column_map or [], max_bad)
-    with _readable(files) as paths, connect(project) as client, _Bar(quiet=as_json) as bar:
+    with (
+        _readable(files) as paths,
+        connect(project, persistent=True) as client,
+        _Bar(quiet=as_json) as bar,
+    ):
         version = client.datasets.ingest(
-            paths, name, spec=spec, append_to=name if append else None, on_progress=bar.show
+            paths, name, spec=spec, append_to=name if append else None, decontaminate=decontaminate,
+            on_upload=bar.show_upload, on_progress=bar.show,
+        )  # fmt: skip
+    _tell(version, as_json)
+
+
+def derive(
+    name: Name,
+    parent: Annotated[
+        str | None, typer.Option("--from", metavar="NAME@vN", help="The version to filter.")
+    ] = None,
+    where: Annotated[
+        str | None,
+        typer.Option("--where", metavar="SQL", help="Keep rows with, e.g., words > 20 AND turns >= 2."),
+    ] = None,
+    mix: Annotated[
+        list[str] | None,
+        typer.Option("--mix", metavar="NAME@vN=WEIGHT", help="A version and its weight; repeatable."),
+    ] = None,
+    rows: Annotated[int | None, typer.Option("--rows", min=1, help="At most so many rows of a mix.")] = None,
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Make the next version of a dataset out of versions that are there: filtered, or mixed by weights.
+
+    Conditions know the columns of text, and all_text, chars, words and turns.
+    """
+    weights = dict(_weight(pair) for pair in mix or [])
+    with connect(project, persistent=True) as client, _Bar(quiet=as_json) as bar:
+        version = client.datasets.derive(
+            name, parent=parent, where=where, mix=weights, rows=rows, on_progress=bar.show
         )
+    _tell(version, as_json)
+
+
+def delete(
+    ref: Annotated[str, typer.Argument(metavar="NAME@vN", help="A version.")],
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Delete a version: gone where nothing refers to it, else a tombstone that no new job takes."""
+    with connect(project) as client:
+        found = client.datasets.delete(ref)
+    if as_json:
+        write_json(found)
+    elif found.outcome == "gone":
+        Screen().print(f"{ref} is gone.")
+    else:
+        Screen().print(f"{ref} is deleted; its record stays, because {found.kept_for} refers to it.")
+
+
+def _tell(version: DatasetVersionView, as_json: bool) -> None:
     if as_json:
         write_json(_document(version))
         return
@@ -215,6 +279,16 @@ def report(
         Screen().print(f"Wrote the report of {ref} to {out}.")
 
 
+def _weight(pair: str) -> tuple[str, float]:
+    ref, _, weight = pair.partition("=")
+    try:
+        return ref, float(weight or 1.0)
+    except ValueError:
+        raise InvalidRequest(
+            f"--mix {pair!r} has no number after '='; write NAME@vN=0.5", param="--mix"
+        ) from None
+
+
 def _document(version: DatasetVersionView) -> dict[str, Any]:
     return version.model_dump(mode="json")
 
@@ -256,24 +330,24 @@ def _read_spec(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _readable(names: list[str]) -> Generator[list[Path]]:
-    """Yield the files that are meant, in order; standard input becomes one."""
+def _readable(names: list[str]) -> Generator[list[str | Path]]:
+    """Yield the files and URIs that are meant, in order; standard input becomes a file."""
     with tempfile.TemporaryDirectory() as scratch:
-        paths: list[Path] = []
+        paths: list[str | Path] = []
         for name in names:
             if name == "-":
                 target = Path(scratch) / "stdin.jsonl"
                 with target.open("wb") as file:
                     shutil.copyfileobj(sys.stdin.buffer, file)
                 paths.append(target)
+            elif "://" in name:
+                paths.append(name)
             else:
                 paths += _expand(name)
         yield paths
 
 
 def _expand(name: str) -> list[Path]:
-    if name.startswith(("hf://", "s3://")):
-        raise InvalidRequest(f"{name}: hubs and buckets can't be read by this version; download it first")
     path = Path(name).expanduser()
     if path.is_file():
         return [path]
@@ -302,6 +376,13 @@ class _Bar:
             console=screen, transient=True, disable=quiet or not screen.is_terminal,
         )  # fmt: skip
         self._task = self._progress.add_task("uploading", total=None, note="")
+
+    def show_upload(self, done_bytes: int, whole_bytes: int) -> None:
+        """Take how much of a file was sent."""
+        note = f"{min(done_bytes, whole_bytes) >> 20} of {whole_bytes >> 20} MiB"
+        self._progress.update(
+            self._task, description="uploading", total=whole_bytes, completed=done_bytes, note=note
+        )
 
     def show(self, view: IngestView) -> None:
         """Take the newest state."""

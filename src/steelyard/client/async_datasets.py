@@ -1,5 +1,6 @@
 """`client.datasets`, for asyncio."""
 
+import asyncio
 import builtins
 import os
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -8,9 +9,17 @@ from typing import Any
 
 from steelyard.client import dataset_calls
 from steelyard.client.async_transport import AsyncTransport
+from steelyard.client.call import Call
 from steelyard.client.dataset_calls import refusal
 from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
-from steelyard.specs.ingests import DatasetSummary, IngestView, UploadView
+from steelyard.specs.ingests import (
+    DatasetDeletion,
+    DatasetSummary,
+    DeriveRequest,
+    IngestView,
+    MixPart,
+    UploadView,
+)
 
 _LOOK_SECONDS = 0.3
 
@@ -22,9 +31,30 @@ class AsyncDatasets:
         self._transport = transport
         self._project = project
 
-    async def upload(self, path: str | os.PathLike[str]) -> UploadView:
-        """Send a file. Sent again after a broken connection, it makes another upload and no harm."""
-        return await self._transport.send(dataset_calls.upload(self._project, Path(path)))
+    async def upload(
+        self, path: str | os.PathLike[str], *, on_progress: Callable[[int, int], object] | None = None
+    ) -> UploadView:
+        """Send a file. A large one goes in parts, and after any break goes on where it was.
+
+        Args:
+            on_progress: called with the bytes that are there and those of the whole.
+        """
+        source = Path(path)
+        if not dataset_calls.goes_in_parts(source):
+            return await self._transport.send(
+                await asyncio.to_thread(dataset_calls.upload, self._project, source)
+            )
+        call = await asyncio.to_thread(dataset_calls.begin_upload, self._project, source)
+        state = await self._transport.send(call)
+        for number in dataset_calls.missing_parts(state):
+            if state.state == "complete":
+                break
+            call = await asyncio.to_thread(dataset_calls.upload_part, self._project, state, source, number)
+            state = await self._transport.send(call)
+            if on_progress:
+                on_progress(len(state.parts) * (state.part_size_bytes or 0), state.size_bytes)
+        state = await self._transport.send(dataset_calls.complete_upload(self._project, state))
+        return dataset_calls.finished_upload(state)
 
     async def ingest(
         self,
@@ -33,6 +63,8 @@ class AsyncDatasets:
         *,
         spec: Mapping[str, Any] | None = None,
         append_to: str | None = None,
+        decontaminate: bool = True,
+        on_upload: Callable[[int, int], object] | None = None,
         on_progress: Callable[[IngestView], object] | None = None,
     ) -> DatasetVersionView:
         """Upload files and turn them into the next version of `name`; wait until it is there.
@@ -40,23 +72,50 @@ class AsyncDatasets:
         The same bytes with the same spec give the version that is there already (`created` is False).
 
         Args:
+            files: paths, and URIs (`hf://datasets/OWNER/NAME`, `s3://BUCKET/PREFIX`) that the platform reads.
             spec: fields of a `DatasetSpec`; unset ones have their defaults.
             append_to: a version whose rows come along; the new version is its child.
+            decontaminate: drop rows that overlap with an evaluation suite.
+            on_upload: called with the bytes that are there and those of the file.
 
         Raises:
             UnprocessableEntity: the data has a fault; the message names file and line.
         """
-        uploads = [(await self.upload(path)).id for path in files]
-        call = dataset_calls.request_ingest(self._project, name, uploads, spec, append_to)
-        view = await self._transport.send(call)
-        while view.state not in ("succeeded", "failed"):
-            if on_progress:
-                on_progress(view)
-            await self._transport.sleep(_LOOK_SECONDS)
-            view = await self._transport.send(dataset_calls.get_ingest(self._project, view.id))
-        if view.version is None:
-            raise refusal(view)
-        return view.version
+        paths, uris = dataset_calls.split_uris(files)
+        uploads = [(await self.upload(path, on_progress=on_upload)).id for path in paths]
+        call = dataset_calls.request_ingest(
+            self._project, name, uploads, uris, spec, append_to, decontaminate
+        )
+        return await self._follow(call, on_progress)
+
+    async def derive(
+        self,
+        name: str,
+        *,
+        parent: str | None = None,
+        where: str | None = None,
+        mix: Mapping[str, float] | None = None,
+        rows: int | None = None,
+        on_progress: Callable[[IngestView], object] | None = None,
+    ) -> DatasetVersionView:
+        """Make the next version of `name` out of versions that are there; wait until it is.
+
+        Args:
+            parent: the version to filter, and `where` the SQL condition that its rows must meet.
+            mix: versions to mix, each with its weight.
+            rows: at most so many rows of a mix.
+
+        Raises:
+            UnprocessableEntity: the condition isn't understood, or no row is left.
+        """
+        parts = [MixPart(ref=ref, weight=weight) for ref, weight in (mix or {}).items()]
+        request = DeriveRequest(parent=parent, where=where, mix=parts, rows=rows)
+        call = dataset_calls.request_derivation(self._project, name, request)
+        return await self._follow(call, on_progress)
+
+    async def delete(self, ref: str) -> DatasetDeletion:
+        """Delete `name@vN`: gone where nothing refers to it, else a tombstone that no new job takes."""
+        return await self._transport.send(dataset_calls.delete(self._project, ref))
 
     async def list(self) -> builtins.list[DatasetSummary]:
         """Return the project's datasets by name."""
@@ -87,3 +146,16 @@ class AsyncDatasets:
     async def report(self, ref: str, *, form: str = "json") -> bytes:
         """Return the report of a version's ingest, as `json` or `html`."""
         return await self._transport.send(dataset_calls.report(self._project, ref, form))
+
+    async def _follow(
+        self, call: Call[IngestView], on_progress: Callable[[IngestView], object] | None
+    ) -> DatasetVersionView:
+        view = await self._transport.send(call)
+        while view.state not in ("succeeded", "failed"):
+            if on_progress:
+                on_progress(view)
+            await self._transport.sleep(_LOOK_SECONDS)
+            view = await self._transport.send(dataset_calls.get_ingest(self._project, view.id))
+        if view.version is None:
+            raise refusal(view)
+        return view.version

@@ -55,6 +55,7 @@ class AsyncTransport:
     def __init__(self, endpoint: Endpoint, timeout_seconds: float, policy: RetryPolicy) -> None:
         self.api_url = endpoint.api_url
         self.policy = policy
+        self._timeout_seconds = timeout_seconds
         self._http = httpx.AsyncClient(
             base_url=endpoint.api_url,
             headers=headers_for(endpoint),
@@ -81,8 +82,9 @@ class AsyncTransport:
         try:
             content = call.content if call.file is None else _pieces(call.file)
             response = await self._http.request(
-                call.method, call.path, params=call.query, headers=headers_of(call), content=content
-            )
+                call.method, call.path, params=call.query, headers=headers_of(call), content=content,
+                timeout=time_limits(call.timeout_seconds or self._timeout_seconds),
+            )  # fmt: skip
         except httpx.HTTPError as cause:
             raise read_failure(cause, self.api_url) from cause
         return read_answer(call, response.status_code, response.headers, response.content)

@@ -35,6 +35,8 @@ class Call(Generic[Answer]):
     content: bytes | None = None
     file: Path | None = None
     """A file that is streamed as the body, in place of `content`."""
+    timeout_seconds: float | None = None
+    """How long one try may take, where that is longer than usual."""
     also_accept: frozenset[int] = frozenset()
     """Statuses of 400 or more whose body is an answer all the same."""
 

@@ -1,6 +1,7 @@
 """The calls on datasets, built from plain arguments."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -9,32 +10,108 @@ from urllib.parse import quote
 
 from steelyard.client.call import Call
 from steelyard.client.errors import UnprocessableEntity
-from steelyard.kit.canonical import digest_file
+from steelyard.kit.canonical import digest_bytes, digest_file
 from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
-from steelyard.specs.ingests import DatasetSummary, IngestView, RowsView, UploadView
+from steelyard.specs.ingests import (
+    DatasetDeletion,
+    DatasetSummary,
+    DeriveRequest,
+    IngestView,
+    RowsView,
+    UploadOrder,
+    UploadState,
+    UploadView,
+)
 from steelyard.specs.views import ErrorBody, ListView
 
+_OF_BYTES = {"Content-Type": "application/octet-stream"}
+_WHOLE_BYTES = 16 << 20
+_CHECK_SECONDS = 30.0
+_CHECK_BYTES_PER_SECOND = 100e6
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
 
 
 def upload(project: str, path: Path) -> Call[UploadView]:
     """Send a file; its digest goes along, so that damage on the way is noticed."""
-    name = _UNSAFE.sub("_", path.name).lstrip("._-") or "file"
     return Call(
         "POST",
         f"{_project(project)}/uploads",
         UploadView.model_validate_json,
-        query=(("filename", name[-200:]),),
-        headers={"X-Content-Digest": digest_file(path), "Content-Type": "application/octet-stream"},
+        query=(("filename", _safe_name(path)),),
+        headers={"X-Content-Digest": digest_file(path), **_OF_BYTES},
         file=path,
     )
 
 
+def goes_in_parts(path: Path) -> bool:
+    """Whether a file is large enough to be sent in parts, which a broken connection doesn't lose."""
+    return path.stat().st_size > _WHOLE_BYTES
+
+
+def begin_upload(project: str, path: Path) -> Call[UploadState]:
+    """Begin a file in parts, or take it up; reads all of it once, for its digest."""
+    order = UploadOrder(filename=_safe_name(path), size_bytes=path.stat().st_size, digest=digest_file(path))
+    return Call(
+        "POST",
+        f"{_project(project)}/uploads/parts",
+        UploadState.model_validate_json,
+        content=order.model_dump_json().encode(),
+    )
+
+
+def missing_parts(state: UploadState) -> list[int]:
+    """Return the numbers of the parts that are to be sent still."""
+    part = state.part_size_bytes or state.size_bytes
+    present = set(state.parts)
+    return [number for number in range(1, -(-state.size_bytes // part) + 1) if number not in present]
+
+
+def upload_part(project: str, state: UploadState, path: Path, number: int) -> Call[UploadState]:
+    """Send one part; holds it in memory."""
+    part = state.part_size_bytes or state.size_bytes
+    with path.open("rb") as file:
+        file.seek((number - 1) * part)
+        content = file.read(part)
+    return Call(
+        "PUT",
+        f"{_project(project)}/uploads/{quote(state.id, safe='')}/parts/{number}",
+        UploadState.model_validate_json,
+        headers={"X-Content-Digest": digest_bytes(content), **_OF_BYTES},
+        content=content,
+    )
+
+
+def complete_upload(project: str, state: UploadState) -> Call[UploadState]:
+    """Have the whole checked."""
+    return Call(
+        "POST",
+        f"{_project(project)}/uploads/{quote(state.id, safe='')}/complete",
+        UploadState.model_validate_json,
+        timeout_seconds=_CHECK_SECONDS + state.size_bytes / _CHECK_BYTES_PER_SECOND,
+    )
+
+
+def finished_upload(state: UploadState) -> UploadView:
+    """Return a complete upload as any other is shown."""
+    return UploadView(id=state.id, filename=state.filename, size_bytes=state.size_bytes, digest=state.digest)
+
+
 def request_ingest(
-    project: str, name: str, uploads: Sequence[str], spec: Mapping[str, Any] | None, append_to: str | None
+    project: str,
+    name: str,
+    uploads: Sequence[str],
+    uris: Sequence[str],
+    spec: Mapping[str, Any] | None,
+    append_to: str | None,
+    decontaminate: bool,
 ) -> Call[IngestView]:
-    """Ask for an ingest of uploads."""
-    body: dict[str, Any] = {"uploads": list(uploads), "spec": dict(spec or {})}
+    """Ask for an ingest of uploads and of what lies elsewhere."""
+    body: dict[str, Any] = {
+        "uploads": list(uploads),
+        "uris": list(uris),
+        "spec": dict(spec or {}),
+        "decontaminate": decontaminate,
+    }
     if append_to is not None:
         body["append_to"] = append_to
     return Call(
@@ -43,6 +120,27 @@ def request_ingest(
         IngestView.model_validate_json,
         content=json.dumps(body).encode(),
     )
+
+
+def request_derivation(project: str, name: str, request: DeriveRequest) -> Call[IngestView]:
+    """Ask for a child of versions."""
+    return Call(
+        "POST",
+        f"{_project(project)}/datasets/{quote(name, safe='')}/derivations",
+        IngestView.model_validate_json,
+        content=request.model_dump_json(exclude_none=True).encode(),
+    )
+
+
+def delete(project: str, ref: str) -> Call[DatasetDeletion]:
+    """Delete a version."""
+    return Call("DELETE", _version(project, ref), DatasetDeletion.model_validate_json)
+
+
+def split_uris(files: Sequence[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
+    """Tell local paths from URIs."""
+    uris = [item for item in files if isinstance(item, str) and "://" in item]
+    return [Path(item) for item in files if not (isinstance(item, str) and "://" in item)], uris
 
 
 def get_ingest(project: str, ingest: str) -> Call[IngestView]:
@@ -98,6 +196,11 @@ def refusal(view: IngestView) -> UnprocessableEntity:
     """Return what to raise for an ingest that failed."""
     unknown = ErrorBody(type="internal_error", code="internal_error", message="the ingest gave no reason")
     return UnprocessableEntity(422, view.error or unknown)
+
+
+def _safe_name(path: Path) -> str:
+    name = _UNSAFE.sub("_", path.name).lstrip("._-") or "file"
+    return name[-200:].lstrip("._-") or "file"
 
 
 def _version(project: str, ref: str) -> str:

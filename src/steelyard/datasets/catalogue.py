@@ -29,8 +29,13 @@ class DatasetVersion:
         return f"{self.name}@v{self.version}"
 
 
-async def resolve(session: AsyncSession, project: ProjectId, ref: str) -> DatasetVersion:
+async def resolve(
+    session: AsyncSession, project: ProjectId, ref: str, *, deleted_too: bool = False
+) -> DatasetVersion:
     """Return the version that `name@vN`, or a bare `name` (its newest), stands for.
+
+    Args:
+        deleted_too: tombstones count; for lineage, and for what was begun before.
 
     Raises:
         InvalidSpec: the project has no such dataset or version.
@@ -41,11 +46,19 @@ async def resolve(session: AsyncSession, project: ProjectId, ref: str) -> Datase
     )
     if version:
         query = query.where(DatasetVersionRow.version == int(version))
+    elif not deleted_too:
+        query = query.where(DatasetVersionRow.deleted_at.is_(None))
     row = await session.scalar(query.order_by(DatasetVersionRow.version.desc()).limit(1))
     if row is None:
         raise InvalidSpec(
             f"no dataset {ref!r} in project {project!r}; 'steelyard data list' shows what there is, and"
             f" 'steelyard data ingest FILE --name {name}' makes one",
+            param="dataset.ref",
+        )
+    if row.deleted_at is not None and not deleted_too:
+        raise InvalidSpec(
+            f"dataset {ref!r} was deleted by {row.deleted_by} on {row.deleted_at:%Y-%m-%d}; ingest its files "
+            "again, or name another version",
             param="dataset.ref",
         )
     return DatasetVersion(

@@ -73,8 +73,11 @@ def filter_version(parent: Parent, where: str, *, store_root: Path) -> VersionMa
     return _child([parent], [entry], "filter", entries)
 
 
-def mix_versions(parents: Sequence[Parent], *, store_root: Path) -> VersionManifest:
+def mix_versions(parents: Sequence[Parent], *, store_root: Path, rows: int | None = None) -> VersionManifest:
     """Take rows of each parent in proportion to the weights: as many as there are without repeating any.
+
+    Args:
+        rows: at most so many, over the splits as the parents have them.
 
     Raises:
         InvalidRequest: the parents have different columns, or a weight isn't above 0.
@@ -88,16 +91,19 @@ def mix_versions(parents: Sequence[Parent], *, store_root: Path) -> VersionManif
     entries: list[ShardEntry] = []
     with TemporaryDirectory() as scratch:
         for split in SPLITS:
-            entries.extend(_mix_split(parents, split, store, Path(scratch)))
+            entries.extend(_mix_split(parents, split, rows, store, Path(scratch)))
     links = [ParentEntry(ref=p.ref, digest=p.manifest.digest, how="mix", weight=p.weight) for p in parents]
     return _child(parents, links, "mix", entries)
 
 
 def _mix_split(
-    parents: Sequence[Parent], split: SplitName, store: BlobStore, scratch: Path
+    parents: Sequence[Parent], split: SplitName, rows: int | None, store: BlobStore, scratch: Path
 ) -> list[ShardEntry]:
     counts = [sum(shard.rows for shard in shards_of(parent.manifest, split)) for parent in parents]
     scale = min(count / parent.weight for count, parent in zip(counts, parents, strict=True))
+    if rows is not None:
+        share = sum(counts) / sum(parent.manifest.rows_kept for parent in parents)
+        scale = min(scale, rows * share / sum(parent.weight for parent in parents))
     limits = [_limit(parent, split, int(scale * parent.weight), store, scratch) for parent in parents]
     pieces = max(len(shards_of(parent.manifest, split)) for parent in parents)
     entries: list[ShardEntry] = []
@@ -205,6 +211,7 @@ def _child(
             update={
                 "engine": ENGINE,
                 "parents": links,
+                "origins": [],
                 "rows_in": rows_in,
                 "rows_kept": kept,
                 "rows_train": train,

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from steelyard.datasets.build import ProgressNote
-from steelyard.datasets.derivation import Parent, appending
+from steelyard.datasets.derivation import Parent, appending, filter_version, mix_versions
 from steelyard.datasets.ingest import Request, build_version
+from steelyard.datasets.report import save_child_report
 from steelyard.kit.errors import SteelyardError
 from steelyard.specs.datasets import DatasetSpec, VersionManifest
 
@@ -21,19 +22,13 @@ _BAD_INPUT_EXIT = 64
 
 
 def main(order_file: Path) -> int:
-    """Carry out an order: `{"inputs", "spec", "parent", "store_root", "work_root", "roots"}`."""
+    """Carry out an order: `{"inputs", "spec", "parent", "derive", "store_root", "work_root", "roots"}`.
+
+    `evaluation_sets` is a file of `{name: [text, ...]}`; rows that overlap with one are dropped.
+    """
     order: dict[str, Any] = json.loads(order_file.read_text())
-    request = Request(
-        inputs=order["inputs"],
-        spec=DatasetSpec.model_validate_json(json.dumps(order["spec"])),
-        store_root=Path(order["store_root"]),
-        work_root=Path(order["work_root"]),
-        roots=[Path(root) for root in order["roots"]],
-    )
     try:
-        if order.get("parent") is not None:
-            request = appending(request, _parent(order["parent"]))
-        built = build_version(request, _tell)
+        manifest = _derive(order) if order.get("derive") else _ingest(order)
     except SteelyardError as error:
         _write(
             {
@@ -47,12 +42,38 @@ def main(order_file: Path) -> int:
             }
         )
         return _BAD_INPUT_EXIT
-    _write({"manifest": built.manifest.model_dump(mode="json")})
+    _write({"manifest": manifest.model_dump(mode="json")})
     return 0
 
 
+def _ingest(order: dict[str, Any]) -> VersionManifest:
+    request = Request(
+        inputs=order["inputs"],
+        spec=DatasetSpec.model_validate_json(json.dumps(order["spec"])),
+        store_root=Path(order["store_root"]),
+        work_root=Path(order["work_root"]),
+        roots=[Path(root) for root in order["roots"]],
+        evaluation_sets=json.loads(Path(order["evaluation_sets"]).read_text()) or None,
+    )
+    if order.get("parent") is not None:
+        request = appending(request, _parent(order["parent"]))
+    return build_version(request, _tell).manifest
+
+
+def _derive(order: dict[str, Any]) -> VersionManifest:
+    terms, store_root = order["derive"], Path(order["store_root"])
+    parents = [_parent(parent) for parent in terms["parents"]]
+    if terms.get("where") is not None:
+        manifest = filter_version(parents[0], terms["where"], store_root=store_root)
+    else:
+        manifest = mix_versions(parents, store_root=store_root, rows=terms.get("rows"))
+    save_child_report(manifest, store_root)
+    return manifest
+
+
 def _parent(parent: dict[str, Any]) -> Parent:
-    return Parent(parent["ref"], VersionManifest.model_validate(parent["manifest"]))
+    manifest = VersionManifest.model_validate(parent["manifest"])
+    return Parent(parent["ref"], manifest, parent.get("weight", 1.0))
 
 
 def _tell(note: ProgressNote) -> None:

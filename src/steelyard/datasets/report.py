@@ -16,16 +16,27 @@ from steelyard.datasets.report_page import render_page
 from steelyard.datasets.stages import StageTally
 from steelyard.kit.canonical import canonical_json
 from steelyard.kit.errors import NotFound
+from steelyard.specs.datasets import VersionManifest
 
 _SAMPLES = 5
 
 
 def save_report(built: Built, store_root: Path) -> None:
     """Write both forms of the report into the store."""
-    store = LocalStore(store_root, mkdir=True)
-    report = report_of(built, store_root)
-    obstore.put(store, report_key(built.manifest.digest, "json"), canonical_json(report))
-    obstore.put(store, report_key(built.manifest.digest, "html"), render_page(report).encode())
+    _put(report_of(built, store_root), store_root)
+
+
+def save_child_report(manifest: VersionManifest, store_root: Path) -> None:
+    """Write the report of a version that was derived: what it was made of, and its first rows."""
+    report: dict[str, Any] = {
+        **_facts_of(manifest, store_root),
+        "files": [parent.ref for parent in manifest.parents],
+        "stages": [{**stage.model_dump(), "seconds": 0.0, "examples": []} for stage in manifest.stages],
+        "lengths": {},
+        "cluster_sizes": {},
+        "clusters": [],
+    }
+    _put(report, store_root)
 
 
 def load_report(store: ObjectStore, digest: str, form: str) -> bytes:
@@ -47,23 +58,37 @@ def report_key(digest: str, form: str) -> str:
 
 def report_of(built: Built, store_root: Path) -> dict[str, Any]:
     """Return the report as a JSON value."""
-    manifest = built.manifest
     return {
-        "digest": manifest.digest,
-        "format": manifest.format,
-        "columns": manifest.columns,
+        **_facts_of(built.manifest, store_root),
         "files": built.names,
-        "rows_in": manifest.rows_in,
-        "rows_kept": manifest.rows_kept,
-        "rows_train": manifest.rows_train,
-        "rows_validation": manifest.rows_validation,
         "stages": [_stage(tally, built.names) for tally in built.tallies],
         "lengths": {split: found.freeze() for split, found in built.measures.items()},
         "cluster_sizes": {str(size): count for size, count in built.holdout.cluster_sizes.items()},
         "clusters": built.cluster_texts,
+    }
+
+
+def _facts_of(manifest: VersionManifest, store_root: Path) -> dict[str, Any]:
+    """Return what the manifest says, and the first rows."""
+    return {
+        "digest": manifest.digest,
+        "format": manifest.format,
+        "columns": manifest.columns,
+        "parents": [parent.model_dump(mode="json") for parent in manifest.parents],
+        "evaluation_sets": manifest.evaluation_sets,
+        "rows_in": manifest.rows_in,
+        "rows_kept": manifest.rows_kept,
+        "rows_train": manifest.rows_train,
+        "rows_validation": manifest.rows_validation,
         "samples": head(manifest, _SAMPLES, store_root=store_root),
         "spec": manifest.spec.model_dump(mode="json"),
     }
+
+
+def _put(report: dict[str, Any], store_root: Path) -> None:
+    store = LocalStore(store_root, mkdir=True)
+    obstore.put(store, report_key(report["digest"], "json"), canonical_json(report))
+    obstore.put(store, report_key(report["digest"], "html"), render_page(report).encode())
 
 
 def _stage(tally: StageTally, names: list[str]) -> dict[str, Any]:

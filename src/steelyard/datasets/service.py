@@ -1,15 +1,18 @@
 """Ingests and versions in the database: asked for, built elsewhere, published once."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import insert, select, update
+from sqlalchemy import func, insert, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.datasets import catalogue
 from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.datasets.orders import IngestOrder, order_of, pin_derivation
+from steelyard.datasets.origins import refuse_uri
+from steelyard.datasets.sweeping import SWEEP_LOCK
 from steelyard.datasets.uploads import UploadService, find_uploads
 from steelyard.datasets.versions import view_of
 from steelyard.governance import access, audit
@@ -19,7 +22,13 @@ from steelyard.kit.errors import InvalidRequest, NotFound
 from steelyard.kit.ids import new_id
 from steelyard.specs.access import Permission
 from steelyard.specs.datasets import DatasetVersionView, VersionManifest
-from steelyard.specs.ingests import DatasetSummary, IngestProgress, IngestRequest, IngestView
+from steelyard.specs.ingests import (
+    DatasetSummary,
+    DeriveRequest,
+    IngestProgress,
+    IngestRequest,
+    IngestView,
+)
 from steelyard.specs.views import ErrorBody
 from steelyard.storage.database import Database
 from steelyard.storage.outbox import enqueue
@@ -28,23 +37,23 @@ from steelyard.storage.tables import DatasetRow, DatasetVersionRow, IngestRow
 INGEST_TOPIC = "start_ingest"
 
 
-@dataclass(frozen=True)
-class IngestOrder:
-    """What the engine needs to build a version. `done` where it was published before."""
-
-    done: bool
-    inputs: list[str]
-    spec: dict[str, Any]
-    parent: dict[str, Any] | None = None
-    """`ref` and `manifest` of the version that the rows are appended to."""
-
-
 class DatasetService:
-    """Datasets of projects."""
+    """Datasets of projects.
 
-    def __init__(self, database: Database, uploads: UploadService, clock: Clock = utc_now) -> None:
+    Args:
+        sources: prefixes of the URIs that an ingest may read from.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        uploads: UploadService,
+        sources: Sequence[str] = (),
+        clock: Clock = utc_now,
+    ) -> None:
         self._database = database
         self._uploads = uploads
+        self._sources = sources
         self._clock = clock
 
     async def request_ingest(
@@ -56,31 +65,45 @@ class DatasetService:
             InvalidRequest: an upload isn't there.
             NotFound: no such project.
         """
+        for place, uri in enumerate(request.uris):
+            if (reason := refuse_uri(uri, self._sources)) is not None:
+                raise InvalidRequest(f"{uri}: {reason}", param=f"uris.{place}")
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
             uploads = await find_uploads(session, checked, request.uploads)
-            parent = await _parent_ref(session, checked, request)
-            ingest_id = new_id("ing")
-            await session.execute(
-                insert(IngestRow).values(
-                    id=ingest_id,
-                    project_id=checked,
-                    name=name,
-                    state="queued",
-                    uploads={"files": [[row.id, row.filename] for row in uploads], "append_to": parent},
-                    spec=request.spec.model_dump(mode="json"),
-                    progress={},
-                    error={},
-                    created_by=actor.id,
-                )
-            )
+            inputs = {
+                "files": [[row.id, row.filename] for row in uploads],
+                "uris": request.uris,
+                "append_to": await _parent_ref(session, checked, request),
+                "decontaminate": request.decontaminate,
+            }
+            spec = request.spec.model_dump(mode="json")
+            ingest_id = await _enter(session, checked, actor, name, inputs, spec)
             await audit.record(
-                session, actor, "data.ingest", "dataset", name,
-                project_id=checked, detail={"ingest": ingest_id, "uploads": request.uploads},
+                session, actor, "data.ingest", "dataset", name, project_id=checked,
+                detail={"ingest": ingest_id, "uploads": request.uploads, "uris": request.uris},
             )  # fmt: skip
-            await enqueue(session, INGEST_TOPIC, ingest_id, {})
-            row = await session.get_one(IngestRow, ingest_id)
-            return await _view(session, row)
+            return await _view(session, await session.get_one(IngestRow, ingest_id))
+
+    async def request_derivation(
+        self, actor: Actor, project: str, name: str, request: DeriveRequest
+    ) -> IngestView:
+        """Ask for a child of versions. The same parents with the same terms end in the same version.
+
+        Raises:
+            InvalidRequest: a parent isn't there.
+            NotFound: no such project.
+        """
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
+            derive = await pin_derivation(session, checked, request)
+            inputs: dict[str, Any] = {"files": [], "derive": derive}
+            ingest_id = await _enter(session, checked, actor, name, inputs, {})
+            await audit.record(
+                session, actor, "data.derive", "dataset", name, project_id=checked,
+                detail={"ingest": ingest_id, **request.model_dump(mode="json", exclude_none=True)},
+            )  # fmt: skip
+            return await _view(session, await session.get_one(IngestRow, ingest_id))
 
     async def get_ingest(self, actor: Actor, project: str, ingest_id: str) -> IngestView:
         """Return an ingest as it is now.
@@ -99,12 +122,18 @@ class DatasetService:
         """Return a project's datasets by name."""
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.DATASET_READ)
-            rows = await session.scalars(
-                select(DatasetRow).where(DatasetRow.project_id == checked).order_by(DatasetRow.name)
+            rows = await session.execute(
+                select(
+                    DatasetVersionRow.name,
+                    func.max(DatasetVersionRow.version).label("newest"),
+                    func.min(DatasetVersionRow.created_at).label("since"),
+                )
+                .where(DatasetVersionRow.project_id == checked, DatasetVersionRow.deleted_at.is_(None))
+                .group_by(DatasetVersionRow.name)
+                .order_by(DatasetVersionRow.name)
             )
             return [
-                DatasetSummary(name=row.name, latest_version=row.latest_version, created_at=row.created_at)
-                for row in rows
+                DatasetSummary(name=row.name, latest_version=row.newest, created_at=row.since) for row in rows
             ]
 
     async def resolve(self, actor: Actor, project: str, ref: str) -> DatasetVersion:
@@ -129,11 +158,13 @@ class DatasetService:
         async with self._database.transaction() as session:
             row = await _locked(session, ingest_id)
             if row.state in ("succeeded", "failed"):
-                return IngestOrder(True, [], {})
+                return IngestOrder(done=True)
+            # Whoever sweeps abandoned objects holds this lock alone: it must not take one that we find there.
+            await session.execute(select(func.pg_advisory_xact_lock_shared(SWEEP_LOCK)))
             row.state = "running"
             row.updated_at = self._clock()
             paths = [str(self._uploads.path(upload, filename)) for upload, filename in row.uploads["files"]]
-            return IngestOrder(False, paths, row.spec, await _parent(session, row))
+            return await order_of(session, row, paths)
 
     async def note_progress(self, ingest_id: str, progress: dict[str, Any]) -> None:
         """Store how far an ingest is."""
@@ -177,12 +208,30 @@ async def _parent_ref(session: AsyncSession, project: access.ProjectId, request:
         raise InvalidRequest(error.message, param="append_to") from error
 
 
-async def _parent(session: AsyncSession, row: IngestRow) -> dict[str, Any] | None:
-    ref = row.uploads.get("append_to")
-    if ref is None:
-        return None
-    found = await catalogue.resolve(session, access.ProjectId(row.project_id), ref)
-    return {"ref": found.ref, "manifest": found.manifest}
+async def _enter(
+    session: AsyncSession,
+    project: access.ProjectId,
+    actor: Actor,
+    name: str,
+    inputs: dict[str, Any],
+    spec: dict[str, Any],
+) -> str:
+    ingest_id = new_id("ing")
+    await session.execute(
+        insert(IngestRow).values(
+            id=ingest_id,
+            project_id=project,
+            name=name,
+            state="queued",
+            uploads=inputs,
+            spec=spec,
+            progress={},
+            error={},
+            created_by=actor.id,
+        )
+    )
+    await enqueue(session, INGEST_TOPIC, ingest_id, {})
+    return ingest_id
 
 
 async def _publish(session: AsyncSession, row: IngestRow, manifest: VersionManifest) -> tuple[int, bool]:
@@ -194,14 +243,16 @@ async def _publish(session: AsyncSession, row: IngestRow, manifest: VersionManif
     )
     dataset = await session.get_one(DatasetRow, (row.project_id, row.name), with_for_update=True)
     present = await session.scalar(
-        select(DatasetVersionRow.version).where(
+        select(DatasetVersionRow).where(
             DatasetVersionRow.project_id == row.project_id,
             DatasetVersionRow.name == row.name,
             DatasetVersionRow.digest == manifest.digest,
         )
     )
     if present is not None:
-        return present, False
+        # The same rows have come again, from somebody who may write: the tombstone is lifted.
+        present.deleted_at = present.deleted_by = None
+        return present.version, False
     dataset.latest_version += 1
     await session.execute(
         insert(DatasetVersionRow).values(
@@ -216,6 +267,11 @@ async def _publish(session: AsyncSession, row: IngestRow, manifest: VersionManif
             created_by=row.created_by,
         )
     )
+    await audit.record(
+        session, Actor(kind="user", id=row.created_by), "data.publish", "dataset",
+        f"{row.name}@v{dataset.latest_version}",
+        project_id=row.project_id, after_digest=manifest.digest, detail={"ingest": row.id},
+    )  # fmt: skip
     return dataset.latest_version, True
 
 

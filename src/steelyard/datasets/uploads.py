@@ -34,7 +34,7 @@ class UploadService:
     def __init__(self, database: Database, folder: Path, max_bytes: int = 64 << 30) -> None:
         self._database = database
         self._folder = folder
-        self._max_bytes = max_bytes
+        self.max_bytes = max_bytes
 
     async def receive(
         self, actor: Actor, project: str, filename: str, pieces: AsyncIterator[bytes], digest: str | None
@@ -54,7 +54,7 @@ class UploadService:
                 "filename must be letters, digits, '.', '_' and '-', such as chats.jsonl", param="filename"
             )
         async with self._database.transaction() as session:
-            checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
+            await access.authorize(session, actor, project, Permission.DATASET_WRITE)
         upload_id = new_id("upl")
         path = self.path(upload_id, filename)
         path.parent.mkdir(parents=True)
@@ -62,7 +62,7 @@ class UploadService:
             size, actual = await self._write(path, pieces)
             if digest is not None and digest != actual:
                 raise InvalidRequest(f"the bytes have digest {actual}, not {digest}; send them again")
-            await self._enter(actor, checked, upload_id, filename, size, actual)
+            await self._enter(actor, project, upload_id, filename, size, actual)
         except BaseException:
             shutil.rmtree(path.parent, ignore_errors=True)
             raise
@@ -78,8 +78,8 @@ class UploadService:
             with path.open("wb") as file:
                 async for piece in pieces:
                     size += len(piece)
-                    if size > self._max_bytes:
-                        raise InvalidRequest(f"larger than {self._max_bytes} bytes; send smaller files")
+                    if size > self.max_bytes:
+                        raise InvalidRequest(f"larger than {self.max_bytes} bytes; send smaller files")
                     file.write(piece)
                     state.update(piece)
                 file.flush()
@@ -90,13 +90,14 @@ class UploadService:
         return size, f"sha256:{state.hexdigest()}"
 
     async def _enter(
-        self, actor: Actor, project: ProjectId, upload_id: str, filename: str, size: int, digest: str
+        self, actor: Actor, project: str, upload_id: str, filename: str, size: int, digest: str
     ) -> None:
         async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
             await session.execute(
                 insert(UploadRow).values(
                     id=upload_id,
-                    project_id=project,
+                    project_id=checked,
                     filename=filename,
                     size_bytes=size,
                     digest=digest,
@@ -105,7 +106,7 @@ class UploadService:
                 )
             )
             await audit.record(
-                session, actor, "data.upload", "upload", upload_id, project_id=project, after_digest=digest
+                session, actor, "data.upload", "upload", upload_id, project_id=checked, after_digest=digest
             )
 
 
@@ -116,7 +117,9 @@ async def find_uploads(session: AsyncSession, project: ProjectId, ids: list[str]
         InvalidRequest: one isn't the project's.
     """
     rows = await session.scalars(
-        select(UploadRow).where(UploadRow.project_id == project, UploadRow.id.in_(ids))
+        select(UploadRow).where(
+            UploadRow.project_id == project, UploadRow.id.in_(ids), UploadRow.state == "complete"
+        )
     )
     found = {row.id: row for row in rows}
     for upload_id in ids:

@@ -202,6 +202,6 @@ async def _dataset_of(session: Any, project: access.ProjectId, record: ModelReco
     if ref is None:
         return None
     try:
-        return await catalogue.resolve(session, project, ref)
+        return await catalogue.resolve(session, project, ref, deleted_too=True)
     except InvalidSpec:
         return None

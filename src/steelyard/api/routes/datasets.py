@@ -1,9 +1,8 @@
-"""Datasets: upload, ingest, list, show, and rows back out."""
+"""Datasets: ingest, derive, list, show, delete, and rows back out."""
 
-from collections.abc import AsyncIterator
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Header, Path, Query, Request
+from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse
 
 from steelyard.api.access import CurrentActor, CurrentServices
@@ -14,41 +13,29 @@ from steelyard.datasets.service import version_view
 from steelyard.kit.errors import InvalidSpec
 from steelyard.specs.access import Permission
 from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
-from steelyard.specs.ingests import DatasetSummary, IngestRequest, IngestView, RowsView, UploadView
+from steelyard.specs.ingests import (
+    DatasetDeletion,
+    DatasetSummary,
+    DeriveRequest,
+    IngestRequest,
+    IngestView,
+    RowsView,
+)
 from steelyard.specs.views import ListView
 
 router = APIRouter(prefix="/v1/projects/{project}", tags=["datasets"], responses=ERROR_RESPONSES)
 
 DatasetName = Annotated[str, Path(pattern=r"^[a-z0-9]([a-z0-9._-]{0,61}[a-z0-9])?$")]
 Split = Literal["train", "validation"]
-
-
-@router.post(
-    "/uploads",
-    status_code=201,
-    openapi_extra={
-        **permits(Permission.DATASET_WRITE),
-        "requestBody": {
-            "required": True,
-            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-        },
-    },
-)
-async def upload(
-    project: str,
-    request: Request,
-    actor: CurrentActor,
-    services: CurrentServices,
-    filename: Annotated[str, Query(max_length=200)],
-    digest: Annotated[str | None, Header(alias="X-Content-Digest")] = None,
-) -> UploadView:
-    """Send one file, streamed; `X-Content-Digest: sha256:<hex>` has it checked."""
-    pieces: AsyncIterator[bytes] = request.stream()
-    return await services.uploads.receive(actor, project, filename, pieces, digest)
+# A report shows what somebody else wrote: nothing in it runs, or is taken for another kind of file.
+_OF_OTHERS = {
+    "Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'; sandbox",
+    "X-Content-Type-Options": "nosniff",
+}
 
 
 @router.post("/datasets/{name}/ingests", status_code=202, openapi_extra={
-        **permits(Permission.DATASET_WRITE),
+    **permits(Permission.DATASET_WRITE),
     "requestBody": {
         "required": True,
         "content": {"application/json": {"schema": {"$ref": "#/components/schemas/IngestRequest"}}},
@@ -60,6 +47,29 @@ async def request_ingest(
     """Turn uploads into the next version of a dataset."""
     body = parse_body(await read_body(request), IngestRequest, InvalidSpec)
     return await services.datasets.request_ingest(actor, project, name, body)
+
+
+@router.post("/datasets/{name}/derivations", status_code=202, openapi_extra={
+    **permits(Permission.DATASET_WRITE),
+    "requestBody": {
+        "required": True,
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/DeriveRequest"}}},
+    }
+})  # fmt: skip
+async def request_derivation(
+    project: str, name: DatasetName, request: Request, actor: CurrentActor, services: CurrentServices
+) -> IngestView:
+    """Make the next version of a dataset out of versions that are there: filtered, or mixed."""
+    body = parse_body(await read_body(request), DeriveRequest, InvalidSpec)
+    return await services.datasets.request_derivation(actor, project, name, body)
+
+
+@router.delete("/datasets/{ref}", openapi_extra=permits(Permission.DATASET_DELETE))
+async def delete_version(
+    project: str, ref: str, actor: CurrentActor, services: CurrentServices
+) -> DatasetDeletion:
+    """Delete `name@vN`: gone where nothing refers to it, else a tombstone."""
+    return await services.deletion.delete(actor, project, ref)
 
 
 @router.get("/ingests/{ingest}", openapi_extra=permits(Permission.DATASET_READ))
@@ -123,7 +133,9 @@ async def report(
     """Return what the version's ingest did: JSON, or a page with pictures."""
     version = await services.datasets.resolve(actor, project, ref)
     media_type = "application/json" if form == "json" else "text/html"
-    return FileResponse(services.examinations.report(version, form), media_type=media_type)
+    return FileResponse(
+        services.examinations.report(version, form), media_type=media_type, headers=_OF_OTHERS
+    )
 
 
 @router.get("/datasets/{ref}/verification", openapi_extra=permits(Permission.DATASET_READ))

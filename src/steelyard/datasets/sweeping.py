@@ -1,0 +1,112 @@
+"""Taking away what nobody refers to: objects of deleted versions, old uploads, work that was given up.
+
+Everything here may be killed at any line and called again.
+"""
+
+import asyncio
+import shutil
+from collections.abc import Sequence
+from datetime import timedelta
+from pathlib import Path
+
+from sqlalchemy import delete, exists, func, join, select, true
+from sqlalchemy.dialects.postgresql import array
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.datasets.store import key_of
+from steelyard.kit.clock import Clock, utc_now
+from steelyard.storage.database import Database
+from steelyard.storage.tables import AbandonedBlobRow, DatasetVersionRow, IngestRow, UploadRow
+
+SWEEP_LOCK = 0x5D5
+"""Advisory lock: shared by whoever begins an ingest, alone for whoever takes objects away."""
+_BATCH = 200
+_UNFINISHED = timedelta(days=2)
+_UNUSED = timedelta(days=7)
+_WORK = timedelta(days=7)
+
+
+class SweepingService:
+    """Sweeps a little at each call.
+
+    Args:
+        store_root: folder of the object store.
+        uploads: folder of uploads, one folder each.
+        work_root: folder of work that an ingest left for its next try.
+    """
+
+    def __init__(
+        self, database: Database, store_root: Path, uploads: Path, work_root: Path, clock: Clock = utc_now
+    ) -> None:
+        self._database = database
+        self._store_root = store_root
+        self._uploads = uploads
+        self._work_root = work_root
+        self._clock = clock
+
+    async def sweep(self) -> int:
+        """Take away what is due, at most a few hundred things; return how many there were."""
+        blobs = await self._sweep_blobs()
+        uploads = await self._sweep_uploads()
+        work = await asyncio.to_thread(self._sweep_work)
+        return blobs + uploads + work
+
+    async def _sweep_blobs(self) -> int:
+        """An ingest that runs might find an object there and rely on it: then this waits for another day."""
+        async with self._database.transaction() as session:
+            if not await session.scalar(select(func.pg_try_advisory_xact_lock(SWEEP_LOCK))):
+                return 0
+            if await session.scalar(select(exists().where(IngestRow.state == "running"))):
+                return 0
+            digests = list(await session.scalars(select(AbandonedBlobRow.digest).limit(_BATCH)))
+            held = await _held(session, digests)
+            await asyncio.to_thread(self._remove_blobs, [digest for digest in digests if digest not in held])
+            await session.execute(delete(AbandonedBlobRow).where(AbandonedBlobRow.digest.in_(digests)))
+        return len(digests)
+
+    def _remove_blobs(self, digests: Sequence[str]) -> None:
+        for digest in digests:
+            (self._store_root / key_of(digest)).unlink(missing_ok=True)
+
+    async def _sweep_uploads(self) -> int:
+        """Uploads are raw files: once ingested, their rows are in a version."""
+        now = self._clock()
+        async with self._database.transaction() as session:
+            live = exists().where(
+                IngestRow.project_id == UploadRow.project_id,
+                IngestRow.state.in_(("queued", "running")),
+                IngestRow.uploads["files"].contains(func.jsonb_build_array(
+                    func.jsonb_build_array(UploadRow.id, UploadRow.filename)
+                )),
+            )  # fmt: skip
+            due = (UploadRow.created_at < now - _UNUSED) | (
+                (UploadRow.state == "receiving") & (UploadRow.created_at < now - _UNFINISHED)
+            )
+            ids = list(await session.scalars(select(UploadRow.id).where(due, ~live).limit(_BATCH)))
+            # Before the rows are gone: who dies in between finds the same ones again.
+            await asyncio.to_thread(self._remove_folders, [self._uploads / upload for upload in ids])
+            await session.execute(delete(UploadRow).where(UploadRow.id.in_(ids)))
+        return len(ids)
+
+    def _sweep_work(self) -> int:
+        oldest = (self._clock() - _WORK).timestamp()
+        parents = [path for path in (self._work_root, self._work_root / "incoming") if path.is_dir()]
+        found = [path for parent in parents for path in parent.iterdir() if path.is_dir()]
+        due = [path for path in found if path.stat().st_mtime < oldest]
+        self._remove_folders(due)
+        return len(due)
+
+    def _remove_folders(self, folders: Sequence[Path]) -> None:
+        for folder in folders:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+async def _held(session: AsyncSession, digests: Sequence[str]) -> set[str]:
+    """Return which of these objects a version of any project still names; tombstones count."""
+    if not digests:
+        return set()
+    shard = func.jsonb_array_elements(DatasetVersionRow.manifest["shards"]).table_valued("value")
+    digest = shard.c.value.op("->>")("digest")
+    pairs = join(DatasetVersionRow, shard, true())
+    query = select(digest).select_from(pairs).where(digest == func.any(array(digests)))
+    return set(await session.scalars(query.distinct()))
