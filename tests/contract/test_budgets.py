@@ -343,6 +343,32 @@ class TestReports:
         assert by_day.gpu_hours == Decimal("0.07")
         assert (by_day.since, by_day.until) == (date(2026, 5, 1), date(2026, 5, 31))
 
+    async def test_an_organization_s_owner_sees_all_its_projects(self, pool: Pool) -> None:
+        async with pool.plane.database.transaction() as session:
+            await session.execute(text("INSERT INTO projects (id) VALUES ('idle')"))
+        attempt = await pool.start(await pool.submit(gpus=4))
+        pool.clock.forward(36)
+        await pool.finish(attempt)
+        await pool.set_budget(gpu_hours=5)
+
+        async with pool.plane.http() as http:
+            report = (await http.get("/v1/organizations/default/costs?group_by=project,day")).json()
+            budgets = (await http.get("/v1/organizations/default/budgets")).json()["data"]
+            unknown = await http.get("/v1/organizations/nobody/costs")
+
+        assert report["rows"] == [
+            {
+                "group": {"project": "default", "day": "2026-05-20"},
+                "gpu_hours": "0.04",
+                "money": "0.144",
+                "jobs": 1,
+            }
+        ]
+        spent = {view["project"]: view["figures"][0]["spent"] for view in budgets}
+        assert spent == {"default": "0.04", "idle": "0"}
+        assert [view["state"] for view in budgets] == ["ok", "unlimited"]
+        assert unknown.status_code == 404
+
     async def test_the_forecast_follows_the_pace_or_the_reservations(self, pool: Pool) -> None:
         attempt = await pool.start(await pool.submit(gpus=8, seconds=HOUR))
         pool.clock.forward(45)

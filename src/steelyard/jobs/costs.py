@@ -13,7 +13,7 @@ from steelyard.governance.ledger.budgets import view_budget
 from steelyard.governance.ledger.costs import spent_by_job
 from steelyard.governance.ledger.demand import Demand, demand_of
 from steelyard.governance.ledger.meters import Share
-from steelyard.governance.ledger.prices import ceiling
+from steelyard.governance.ledger.prices import ceiling, is_free
 from steelyard.kit.clock import Clock
 from steelyard.specs.budgets import JobCost, PlanCost
 from steelyard.specs.job import JOB_SPEC, JobSpec
@@ -31,6 +31,8 @@ async def reserve_job(session: AsyncSession, job: JobRow, now: datetime) -> Amou
     Raises:
         BudgetExceeded: the project's budget doesn't have it.
     """
+    if is_free(job.spec):
+        return Amount()
     demand = demand_of_job(job)
     price = await ceiling(session, job.spec)
     order = f"{job.run_number}:{job.command_sequence}"
@@ -60,10 +62,10 @@ async def meter_attempt(
 
 async def refusal_to_run(session: AsyncSession, job: JobRow, now: datetime) -> str | None:
     """Return why the budget doesn't let a job run now, in words, or None where it does."""
-    if (demand := demand_of_job(job)).gpus == 0:
+    if is_free(job.spec):
         return None
     price = await ceiling(session, job.spec)
-    return await accounting.exhausted_by(session, job.project_id, demand, price, now)
+    return await accounting.exhausted_by(session, job.project_id, demand_of_job(job), price, now)
 
 
 async def plan_cost(session: AsyncSession, project: ProjectId, spec: JobSpec, clock: Clock) -> PlanCost:
@@ -84,7 +86,7 @@ async def plan_cost(session: AsyncSession, project: ProjectId, spec: JobSpec, cl
 
 async def cost_of_job(session: AsyncSession, job: JobRow) -> JobCost:
     """Return what a job has cost so far, and what is held for it."""
-    if demand_of_job(job).gpus == 0:
+    if is_free(job.spec):
         return JobCost(
             gpu_hours=Decimal(0), money=Decimal(0), reserved_gpu_hours=Decimal(0), reserved_money=Decimal(0)
         )

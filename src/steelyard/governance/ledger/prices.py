@@ -34,6 +34,11 @@ async def ceiling(session: AsyncSession, spec: Mapping[str, Any]) -> Price:
     )
 
 
+def is_free(spec: Mapping[str, Any]) -> bool:
+    """Whether a stored spec asks for no GPU, so that nothing is reserved or metered for it."""
+    return _resources(spec)["gpus"] == 0
+
+
 def _could_take(flavor: FlavorRow, resources: Mapping[str, Any]) -> bool:
     """Whether the spec lets the scheduler choose a flavor."""
     named, cap = resources.get("flavors"), resources.get("max_price_per_gpu_hour")
