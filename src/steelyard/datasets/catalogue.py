@@ -1,5 +1,6 @@
 """The catalogue of dataset versions: finding what a spec's `ref` means."""
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,6 +10,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import InvalidSpec
 from steelyard.storage.tables import DatasetVersionRow
+
+_REF = re.compile(r"(?P<name>[a-z0-9][a-z0-9._-]*)(@v(?P<version>[1-9][0-9]{0,8}))?", re.ASCII)
 
 
 @dataclass(frozen=True)
@@ -40,19 +43,19 @@ async def resolve(
     Raises:
         InvalidSpec: the project has no such dataset or version.
     """
-    name, _, version = ref.partition("@v")
+    name, version = _parse(ref)
     query = select(DatasetVersionRow).where(
         DatasetVersionRow.project_id == project, DatasetVersionRow.name == name
     )
-    if version:
-        query = query.where(DatasetVersionRow.version == int(version))
+    if version is not None:
+        query = query.where(DatasetVersionRow.version == version)
     elif not deleted_too:
         query = query.where(DatasetVersionRow.deleted_at.is_(None))
     row = await session.scalar(query.order_by(DatasetVersionRow.version.desc()).limit(1))
     if row is None:
         raise InvalidSpec(
             f"no dataset {ref!r} in project {project!r}; 'steelyard data list' shows what there is, and"
-            f" 'steelyard data ingest FILE --name {name}' makes one",
+            f" 'steelyard data ingest FILE --name {name or 'NAME'}' makes one",
             param="dataset.ref",
         )
     if row.deleted_at is not None and not deleted_too:
@@ -64,3 +67,11 @@ async def resolve(
     return DatasetVersion(
         row.name, row.version, row.digest, row.format, row.rows_train, row.rows_validation, row.manifest
     )
+
+
+def _parse(ref: str) -> tuple[str, int | None]:
+    """Return name and number; a reference that can't be one has a name and number that nothing has."""
+    found = _REF.fullmatch(ref)
+    if found is None:
+        return "", 0
+    return found["name"], int(found["version"]) if found["version"] else None
