@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import update
 
 from steelyard.datasets.report_links import DATASET_REF, report_of_lineage
+from steelyard.evals.tracking import evaluation_links, evaluations_of_run, interval_ends
 from steelyard.jobs import repository
 from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.clock import Clock, utc_now
@@ -92,6 +93,7 @@ class TrackingService:
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
             attempts = await repository.attempts_of(session, job_id)
+            measured = await evaluations_of_run(session, job)
         if not attempts:
             return
         tracked = await self.open(job)
@@ -100,6 +102,8 @@ class TrackingService:
                 await self._copy_figures(Path(attempt.attempt_dir) / METRICS_NAME, tracked.run_id)
         now_ms = int(self._clock().timestamp() * 1000)
         finals = [MetricPoint(key, value, 0, now_ms) for key, value in job.metrics.items()]
+        finals += [MetricPoint(key, value, 0, now_ms) for key, value in interval_ends(measured).items()]
+        await self._mlflow.set_tags(tracked.run_id, evaluation_links(measured))
         if finals:
             await self._mlflow.log_metrics(tracked.run_id, finals)
         status = _STATUS.get(JobState(job.state), "FAILED")

@@ -98,6 +98,11 @@ class Mlflow:
         for batch in _batches(pairs, 100):
             await self._post("runs/log-batch", {"run_id": run_id, "params": batch})
 
+    async def set_tags(self, run_id: str, tags: dict[str, str]) -> None:
+        """Set tags of a run; the same ones again change nothing."""
+        for key, value in tags.items():
+            await self._post("runs/set-tag", {"run_id": run_id, "key": key, "value": value[:5000]})
+
     async def log_metrics(self, run_id: str, points: list[MetricPoint]) -> None:
         """Store figures; a point that is there already is not stored twice."""
         values = [
