@@ -8,6 +8,7 @@ from rich.text import Text
 
 from steelyard.cli.formats import format_age, format_bytes, format_figure, format_seconds, format_time
 from steelyard.cli.output import printable
+from steelyard.cli.safety_tables import safety_lines
 from steelyard.specs.evaluations import (
     EvaluationComparison,
     EvaluationSummary,
@@ -51,6 +52,8 @@ def evaluation_lines(view: EvaluationView) -> Iterator[RenderableType]:
             each.method,
         )
     yield table
+    if view.safety is not None:
+        yield from safety_lines(view.safety)
     facts = Table(box=None, show_header=False)
     for name, value in (
         ("job", view.job_id),

@@ -17,6 +17,7 @@ from steelyard.cli.formats import (
     format_time,
 )
 from steelyard.cli.output import printable
+from steelyard.cli.promotion_tables import gate_table
 from steelyard.specs.budgets import JobCost, PlanCost, plain
 from steelyard.specs.states import JobState
 from steelyard.specs.views import (
@@ -88,6 +89,8 @@ def job_details(job: JobView) -> RenderableType:
     parts.append(_facts(job))
     if job.metrics:
         parts += ["", metric_table(job.metrics)]
+    if job.gates is not None:
+        parts += ["", gate_table(job.gates)]
     if job.attempts:
         parts += ["", attempt_table(job.attempts)]
     return Group(*parts)

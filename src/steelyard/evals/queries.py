@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.evals import repository
 from steelyard.evals.comparison import compare_metric
 from steelyard.evals.evidence import MetricEvidence, metrics_of
+from steelyard.evals.safety.report import safety_report
 from steelyard.evals.samples import SampleReader
 from steelyard.governance import access
 from steelyard.governance.access import ProjectId
@@ -69,9 +70,11 @@ class EvaluationQueryService:
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.EVALUATION_READ)
             row = await repository.find_evaluation(session, checked, evaluation_id)
-        return EvaluationView.model_validate(
+        view = EvaluationView.model_validate(
             {name: getattr(row, name) for name in EvaluationView.model_fields if hasattr(row, name)}
         )
+        report = safety_report(view.suite, view.settings, view.metrics)
+        return view.model_copy(update={"safety": report})
 
     async def samples(self, actor: Actor, project: str, evaluation_id: str) -> Path:
         """Return the Parquet file of an evaluation's per-sample records.

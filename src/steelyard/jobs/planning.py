@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 from steelyard.jobs import repository
 from steelyard.jobs.stages import stages_from
+from steelyard.jobs.weighing import gates_of
 from steelyard.storage.database import Database
 
 
@@ -36,5 +37,5 @@ class PlanningService:
             stages=stages_from(job.stage, job.spec),
             max_retries=limits["max_retries"],
             grace_seconds=limits["stop_grace_seconds"],
-            registers=job.type == "fine_tune",
+            registers=job.type == "fine_tune" or bool(gates_of(job)),
         )

@@ -7,20 +7,21 @@ from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.evals.samples import SampleReader
 from steelyard.governance import audit
 from steelyard.governance.audit.notes import Signer
 from steelyard.governance.identity import SYSTEM
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
-from steelyard.jobs.gates import judge
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.reproduction import LINEAGE_KEY
 from steelyard.jobs.tracking import TrackingService
+from steelyard.jobs.weighing import weigh_job
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.registry.mlflow import Mlflow
 from steelyard.registry.sealing import publish_statement, seal_version
 from steelyard.runtime.manifests import read_manifest, verify_manifest
-from steelyard.specs.blocks import EvaluationBlock
+from steelyard.specs.gates import Verdict
 from steelyard.specs.manifest import Manifest
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
@@ -54,6 +55,7 @@ class RegistrationService:
         self._tracking = tracking
         self._signer = signer
         self._clock = clock
+        self._reader = SampleReader(folders.objects)
 
     async def register(self, job_id: str) -> Registered:
         """Judge the job's gates and register its model.
@@ -66,17 +68,19 @@ class RegistrationService:
             job = await repository.lock_job(session, job_id)
             if job.state == JobState.RUNNING:
                 job.status_reason, job.status_message = Reason.REGISTERING, "registering the model"
-        refusal = _gate_refusal(job)
-        if refusal is not None:
-            return refusal
-        if job.model_dir is None or LINEAGE_KEY in job.lineage:
-            return Registered(True)
+        if job.model_dir is None:
+            return await self._judge(job, None) or Registered(True)
         folder = self._folders.job(job.project_id, job.id) / job.model_dir
         damage = await asyncio.to_thread(verify_manifest, folder)
         if damage is not None:
             message = f"the finished model is damaged ({damage.message}); 'steelyard retry' makes it again"
             return Registered(False, Reason.MODEL_DAMAGED, message)
         manifest = await asyncio.to_thread(read_manifest, folder)
+        refusal = await self._judge(job, manifest)
+        if refusal is not None:
+            return refusal
+        if LINEAGE_KEY in job.lineage:
+            return Registered(True)
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
             version = await repository.model_version_of(session, job)
@@ -88,6 +92,14 @@ class RegistrationService:
         await publish_statement(folder, sealed.envelope)
         await self._mirror(job, version)
         return Registered(True)
+
+    async def _judge(self, job: JobRow, manifest: Manifest | None) -> Registered | None:
+        digest = manifest.digest() if manifest else None
+        judgement = await weigh_job(self._database, self._reader, job, digest)
+        if judgement is None or judgement.verdict is Verdict.PASS:
+            return None
+        told = "not registered: " if manifest else "the gates do not pass: "
+        return Registered(False, Reason.GATE_FAILED, told + "; ".join(judgement.reasons))
 
     async def _add_version(self, session: AsyncSession, job: JobRow, manifest: Manifest) -> ModelVersionRow:
         digest = manifest.digest()
@@ -147,16 +159,6 @@ class RegistrationService:
                 )
                 .values(mlflow_version=mirrored)
             )
-
-
-def _gate_refusal(job: JobRow) -> Registered | None:
-    block = job.spec.get("evaluation")
-    if block is None:
-        return None
-    faults = judge(EvaluationBlock.model_validate(block, strict=False).gates, job.metrics, "tuned")
-    if not faults:
-        return None
-    return Registered(False, Reason.GATE_FAILED, f"not registered: {'; '.join(faults)}")
 
 
 def _model_name(job: JobRow) -> str:

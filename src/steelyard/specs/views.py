@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict
 
 from steelyard.specs.base import Message
 from steelyard.specs.budgets import JobCost, PlanCost
+from steelyard.specs.gates import Judgement
 from steelyard.specs.states import JobState
 
 
@@ -121,6 +122,8 @@ class JobView(JobSummary):
     ended_at: datetime | None
     cost: JobCost | None = None
     """So far. Not there in the answer to a submission or a command."""
+    gates: Judgement | None = None
+    """What the gates said, each with its numbers. None before they were judged in this run."""
 
 
 class EventView(Message):

@@ -1,0 +1,1 @@
+"""Safety results in words: what was tested, how far to trust it, and what was not tested."""
