@@ -11,6 +11,7 @@ import httpx
 import uvicorn
 
 from steelyard.api.app import create_app
+from steelyard.api.mlflow_owners import MlflowOwners
 from steelyard.api.services import Services
 from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.compute.local.executor import LocalExecutor
@@ -21,6 +22,7 @@ from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService
+from steelyard.datasets.tokenized_queries import TokenizedQueryService
 from steelyard.datasets.uploads import UploadService
 from steelyard.evals.queries import EvaluationQueryService
 from steelyard.evals.suites import SuiteService
@@ -32,6 +34,8 @@ from steelyard.governance.identity import Actor, AttemptTokens, SessionTokens
 from steelyard.governance.ledger.budgets import BudgetService
 from steelyard.governance.ledger.costs import CostService
 from steelyard.governance.memberships import MembershipService
+from steelyard.governance.oidc.login import LoginService
+from steelyard.governance.oidc.tickets import Tickets
 from steelyard.governance.organizations import OrganizationService
 from steelyard.governance.projects import ProjectService
 from steelyard.governance.secrets.service import SecretService
@@ -61,6 +65,8 @@ from steelyard.rollouts.requests import PromotionRequestService
 from steelyard.rollouts.rollback import RollbackService
 from steelyard.rollouts.signatures import WebhookSecrets
 from steelyard.rollouts.webhooks import WebhookService
+from steelyard.server.login import build_login
+from steelyard.server.settings import Settings
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile, write_keys
@@ -100,9 +106,16 @@ class ControlPlane:
         assert await self.admission.run_round() == 1
 
 
+def _login(issuer: str | None, database: Database, url: str, folder: Path) -> LoginService | None:
+    secret = folder / "client.secret"
+    secret.write_text("its-secret")
+    settings = Settings(oidc_issuer=issuer, oidc_client_id="steelyard", oidc_client_secret_file=secret)
+    return build_login(settings, database, Tickets(b"t" * 32), url)
+
+
 @contextlib.asynccontextmanager
 async def serve(
-    database: Database, dsn: str, folder: Path, clock: Clock = utc_now
+    database: Database, dsn: str, folder: Path, clock: Clock = utc_now, issuer: str | None = None
 ) -> AsyncGenerator[ControlPlane]:
     """Serve the api of a control plane on a free port, behind row-level security as the real one.
 
@@ -123,6 +136,7 @@ async def serve(
                 database=walled,
                 authenticator=Authenticator(ADMIN_TOKEN, tokens, sessions, walled),
                 session_tokens=sessions,
+                login=_login(issuer, walled, url, folder),
                 organizations=OrganizationService(walled),
                 projects=ProjectService(walled),
                 memberships=MembershipService(walled),
@@ -131,11 +145,12 @@ async def serve(
                 tokens=TokenService(walled),
                 submission=submission,
                 commands=CommandService(walled, clock),
-                queries=QueryService(walled),
+                queries=QueryService(walled, clock),
                 reports=ReportService(walled, LEASE_SECONDS, clock),
                 models=ModelQueryService(walled),
                 datasets=DatasetService(walled, uploads),
                 dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),
+                tokenized=TokenizedQueryService(walled),
                 examinations=examinations,
                 uploads=uploads,
                 deletion=DeletionService(walled),
@@ -164,6 +179,7 @@ async def serve(
                 interruptions=InterruptionService(walled, clock),
                 executor=LocalExecutor(),
                 mlflow=mlflow,
+                mlflow_owners=MlflowOwners(mlflow),
             )
             server = uvicorn.Server(
                 uvicorn.Config(create_app(services, "0"), log_config=None, access_log=False)

@@ -1,19 +1,26 @@
 """Sign-in against a real OpenID Connect provider in a thread."""
 
+import asyncio
 import base64
 import hashlib
-from collections.abc import Iterator
+import json
+import threading
+from collections.abc import AsyncGenerator, Iterator
+from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
 import httpx
 import pytest
+from tests.control_plane import ControlPlane, serve
 from tests.identity_provider import run_provider
 
+from steelyard.cli.main import main
 from steelyard.governance.oidc.login import LoginService
 from steelyard.governance.oidc.provider import ExternalIdentity, Provider, ProviderSettings
 from steelyard.governance.oidc.tickets import Tickets
 from steelyard.kit.clock import utc_now
 from steelyard.kit.errors import InvalidRequest, Unauthenticated, Unavailable
+from steelyard.storage.database import Database
 
 REDIRECT = "http://127.0.0.1:9/login/callback"
 VERIFIER = "v" * 43
@@ -152,3 +159,102 @@ async def test_a_provider_that_is_away_or_another_is_named(issuer: str) -> None:
 async def test_a_command_must_bring_a_challenge(front: Front, challenge: str | None) -> None:
     with pytest.raises(InvalidRequest, match="challenge"):
         await front.login.depart("/", 4711, challenge)
+
+
+@pytest.fixture
+async def plane(
+    database: Database, database_dsn: str, tmp_path: Path, issuer: str
+) -> AsyncGenerator[ControlPlane]:
+    async with serve(database, database_dsn, tmp_path, issuer=issuer) as plane:
+        yield plane
+
+
+async def leave(browser: httpx.AsyncClient, path: str) -> str:
+    """Begin at the api; returns the address at the provider."""
+    answer = await browser.get(path)
+    assert answer.status_code == 303, answer.text
+    return answer.headers["location"]
+
+
+async def come_back(browser: httpx.AsyncClient, url: str, subject: str = "ada-7") -> httpx.Response:
+    """Sign in at the provider, and go where it sends the browser."""
+    async with httpx.AsyncClient() as elsewhere:
+        response = await elsewhere.post(url, data={"sub": subject})
+    return await browser.get(response.headers["location"])
+
+
+async def test_a_browser_gets_a_session_whose_roles_follow_its_groups(
+    plane: ControlPlane, issuer: str
+) -> None:
+    async with httpx.AsyncClient(base_url=plane.url) as browser, plane.http() as admin:
+        back = await come_back(browser, await leave(browser, "/login?to=/mlflow/"))
+        assert back.status_code == 200, back.text
+        assert "steelyard_session" in browser.cookies
+        # The cookie is for MLflow's pages alone; requests of the API carry a token.
+        assert (await browser.get("/v1/projects/default/jobs")).status_code == 401
+        users = (await admin.get("/v1/users")).json()["data"]
+        assert {"ada@example.org"} == {user["email"] for user in users if user["email"]}
+
+
+async def test_a_command_gets_a_token_whose_roles_follow_the_groups(plane: ControlPlane, issuer: str) -> None:
+    async with httpx.AsyncClient(base_url=plane.url) as browser, plane.http() as admin:
+        back = await come_back(browser, await leave(browser, f"/login?port=4711&challenge={CHALLENGE}"))
+        code = parse_qs(urlsplit(back.headers["location"]).query)["code"][0]
+        stolen = await browser.post("/v1/login/exchange", json={"code": code, "verifier": "w" * 43})
+        assert stolen.status_code == 401
+        grant = (await browser.post("/v1/login/exchange", json={"code": code, "verifier": VERIFIER})).json()
+        mine = {"Authorization": f"Bearer {grant['token']}"}
+        assert (await browser.get("/v1/projects/default/jobs", headers=mine)).status_code == 404
+        mapping = {"issuer": issuer, "group": "ml", "project": "default", "role": "viewer"}
+        made = await admin.post("/v1/organizations/default/groups", json=mapping)
+        assert made.status_code == 201, made.text
+        assert (await browser.get("/v1/projects/default/jobs", headers=mine)).status_code == 200
+        spec = await browser.post("/v1/projects/default/jobs", headers=mine, json={})
+        assert spec.status_code == 403
+        me = (await browser.get("/v1/me", headers=mine)).json()
+        assert me["id"] == grant["principal"]
+        disabled = await admin.post(f"/v1/users/{grant['principal']}/disable")
+        assert disabled.status_code < 300, disabled.text
+        assert (await browser.get("/v1/projects/default/jobs", headers=mine)).status_code in (401, 404)
+        refused = await come_back(browser, await leave(browser, f"/login?port=4711&challenge={CHALLENGE}"))
+        assert refused.status_code == 401
+
+
+async def test_the_command_line_signs_in_and_keeps_the_session(
+    plane: ControlPlane, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEELYARD_API_URL", plane.url)
+    monkeypatch.setenv("STEELYARD_CREDENTIALS_FILE", str(tmp_path / "credentials.json"))
+    monkeypatch.setenv("STEELYARD_HOME", str(tmp_path / "nowhere"))
+    opened: list[str] = []
+
+    def browse(url: str) -> bool:
+        opened.append(url)
+
+        def sign_in() -> None:
+            with httpx.Client(follow_redirects=False) as browser:
+                away = browser.get(url).headers["location"]
+                with httpx.Client() as elsewhere:
+                    back = elsewhere.post(away, data={"sub": "ada-7"}).headers["location"]
+                browser.get(browser.get(back).headers["location"])
+
+        threading.Thread(target=sign_in).start()
+        return True
+
+    monkeypatch.setattr("webbrowser.open", browse)
+    assert await asyncio.to_thread(main, ["login", "--timeout", "20"]) == 0
+    assert opened[0].startswith(f"{plane.url}/login?port=")
+    stored = json.loads((tmp_path / "credentials.json").read_text())[plane.url]
+    assert (tmp_path / "credentials.json").stat().st_mode & 0o777 == 0o600
+    assert stored["token"].startswith("sys_")
+    assert await asyncio.to_thread(main, ["whoami", "--json"]) == 0
+    assert await asyncio.to_thread(main, ["logout"]) == 0
+    assert json.loads((tmp_path / "credentials.json").read_text()) == {}
+
+
+async def test_without_a_provider_login_says_so(
+    database: Database, database_dsn: str, tmp_path: Path
+) -> None:
+    async with serve(database, database_dsn, tmp_path) as plane, plane.http() as http:
+        assert (await http.get("/v1/login")).json() == {"enabled": False, "issuer": None}
+        assert (await http.get("/login")).status_code == 404

@@ -21,6 +21,7 @@ from steelyard.api.routes import (
     health,
     jobs,
     lineage,
+    login,
     mlflow,
     models,
     organizations,
@@ -33,6 +34,7 @@ from steelyard.api.routes import (
     service_accounts,
     sessions,
     streams,
+    tokenized,
     tokens,
     uploads,
     users,
@@ -52,6 +54,7 @@ _ROUTERS = (
     streams,
     attempts,
     datasets,
+    tokenized,
     uploads,
     models,
     evaluations,
@@ -70,6 +73,7 @@ _ROUTERS = (
     service_accounts,
     tokens,
     sessions,
+    login,
     mlflow,
 )
 

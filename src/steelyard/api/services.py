@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 import httpx
 
+from steelyard.api.mlflow_owners import MlflowOwners
 from steelyard.compute.executor import Executor
 from steelyard.compute.pool import PoolService
 from steelyard.compute.quotas import QuotaService
@@ -12,6 +13,7 @@ from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.files import DatasetFileService
 from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService
+from steelyard.datasets.tokenized_queries import TokenizedQueryService
 from steelyard.datasets.uploads import UploadService
 from steelyard.evals.queries import EvaluationQueryService
 from steelyard.evals.suites import SuiteService
@@ -22,6 +24,7 @@ from steelyard.governance.identity import SessionTokens
 from steelyard.governance.ledger.budgets import BudgetService
 from steelyard.governance.ledger.costs import CostService
 from steelyard.governance.memberships import MembershipService
+from steelyard.governance.oidc.login import LoginService
 from steelyard.governance.organizations import OrganizationService
 from steelyard.governance.projects import ProjectService
 from steelyard.governance.secrets.service import SecretService
@@ -54,6 +57,8 @@ class Services:
     database: Database
     authenticator: Authenticator
     session_tokens: SessionTokens
+    login: LoginService | None
+    """None where no identity provider is configured."""
     organizations: OrganizationService
     projects: ProjectService
     memberships: MembershipService
@@ -67,6 +72,7 @@ class Services:
     models: ModelQueryService
     datasets: DatasetService
     dataset_files: DatasetFileService
+    tokenized: TokenizedQueryService
     examinations: ExaminationService
     uploads: UploadService
     deletion: DeletionService
@@ -94,4 +100,5 @@ class Services:
     executor: Executor
     mlflow: httpx.AsyncClient
     """Speaks to the MLflow server, wherever that listens."""
+    mlflow_owners: MlflowOwners
     max_requests_in_flight: int = field(default=256)

@@ -11,6 +11,7 @@ import httpx
 from steelyard.activities.ingest import EvaluationTexts, IngestActivities
 from steelyard.activities.jobs import JobActivities
 from steelyard.activities.watching import Watcher
+from steelyard.api.mlflow_owners import MlflowOwners
 from steelyard.api.services import Services
 from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.compute.local.executor import LocalExecutor
@@ -23,6 +24,9 @@ from steelyard.datasets.files import DatasetFileService, Export
 from steelyard.datasets.multipart import MultipartService
 from steelyard.datasets.service import DatasetService, uploads_folder
 from steelyard.datasets.sweeping import SweepingService
+from steelyard.datasets.token_sweeping import TokenSweepingService
+from steelyard.datasets.tokenized import TokenizedService
+from steelyard.datasets.tokenized_queries import TokenizedQueryService
 from steelyard.datasets.uploads import UploadService
 from steelyard.evals.queries import EvaluationQueryService
 from steelyard.evals.samples import SampleReader
@@ -83,6 +87,7 @@ from steelyard.runtime.files import write_atomically
 from steelyard.server import keys
 from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
 from steelyard.server.keys import read_token_key
+from steelyard.server.login import build_login
 from steelyard.server.promotions import PromotionParts, address_policy, build_promotions
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
@@ -167,6 +172,12 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
             admin_token, ground.attempt_tokens, ground.session_tokens, ground.database
         ),
         session_tokens=ground.session_tokens,
+        login=build_login(
+            settings,
+            ground.database,
+            keys.login_tickets(read_token_key(ground.layout)),
+            ground.addresses.api_url,
+        ),
         organizations=OrganizationService(ground.database),
         projects=ProjectService(ground.database),
         memberships=MembershipService(ground.database),
@@ -182,6 +193,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         deletion=DeletionService(ground.database),
         multipart=MultipartService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
+        tokenized=TokenizedQueryService(ground.database),
         examinations=examinations,
         uploads=ground.uploads,
         audit=AuditQueryService(ground.database),
@@ -210,6 +222,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         listener=ground.listener,
         executor=ground.executor,
         mlflow=ground.mlflow,
+        mlflow_owners=MlflowOwners(ground.mlflow),
     )
     return services, ground
 
@@ -222,6 +235,7 @@ class WorkerParts:
     activities: JobActivities
     ingest: IngestActivities
     sweeping: SweepingService
+    token_sweeping: TokenSweepingService
     admission: AdmissionService
     budgets: BudgetKeeper
     idleness: IdleKeeper
@@ -264,6 +278,7 @@ def build_worker(settings: Settings) -> WorkerParts:
             partial(refuse_folder, home=layout.root, roots=settings.model_roots),
             SuiteFolderService(database, layout.objects, layout.cache / "suites"),
             folders,
+            TokenizedService(database, layout.cache / "tokenized"),
         ),
         lifecycle=LifecycleService(database, folders, ground.executor.name, settings.lease_seconds),
         endings=endings,
@@ -281,6 +296,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         uploads_folder(layout.objects),
     )
     sweeping = SweepingService(database, layout.objects, uploads_folder(layout.objects), work_root)
+    token_sweeping = TokenSweepingService(database, layout.cache / "tokenized")
     keeper = BudgetKeeper(database, MeteringService(database, settings.lease_seconds))
     promotions = build_promotions(
         database,
@@ -295,6 +311,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         activities=activities,
         ingest=ingest,
         sweeping=sweeping,
+        token_sweeping=token_sweeping,
         admission=AdmissionService(database),
         budgets=keeper,
         idleness=IdleKeeper(database),

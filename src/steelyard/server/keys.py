@@ -6,6 +6,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from steelyard.governance.identity import AttemptTokens, SessionTokens
+from steelyard.governance.oidc.tickets import Tickets
 from steelyard.rollouts.signatures import WebhookSecrets
 from steelyard.server.home import HomeLayout
 
@@ -28,6 +29,11 @@ def session_tokens(token_key: bytes) -> SessionTokens:
 def webhook_secrets(token_key: bytes) -> WebhookSecrets:
     """Return what signs webhooks."""
     return WebhookSecrets(_derive(token_key, b"webhooks"))
+
+
+def login_tickets(token_key: bytes) -> Tickets:
+    """Return what seals the tickets of sign-ins that are under way."""
+    return Tickets(_derive(token_key, b"login-tickets"))
 
 
 def _derive(token_key: bytes, purpose: bytes) -> bytes:
