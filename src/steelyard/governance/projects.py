@@ -78,6 +78,15 @@ class ProjectService:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             return _view(await session.get_one(ProjectRow, checked))
 
+    async def require(self, actor: Actor, project: str, permission: Permission) -> None:
+        """Check an act on something that another program keeps for a project.
+
+        Raises:
+            NotFound, PermissionDenied: as `access.authorize`.
+        """
+        async with self._database.transaction() as session:
+            await access.authorize(session, actor, project, permission)
+
     async def archive(self, actor: Actor, project: str) -> ProjectView:
         """Let a project only be read from now on.
 

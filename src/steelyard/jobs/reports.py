@@ -139,19 +139,23 @@ class ReportService:
                     session, job, report.type, report.message, level=report.level, data=report.data
                 )
 
-    async def require_lease(self, attempt_id: str) -> AttemptRow:
-        """Return an attempt that still holds its lease, for what is written on its behalf elsewhere.
+    async def tracked_run(self, attempt_id: str, *, writes: bool) -> tuple[str, str | None]:
+        """Return the project of an attempt and the MLflow run of its job, None where that has none yet.
+
+        Args:
+            attempt_id: the caller's own.
+            writes: the caller is about to write there, which needs the lease.
 
         Raises:
-            StaleLease: it doesn't any more.
+            StaleLease: it doesn't hold the lease any more.
         """
         with attempt_scope(attempt_id):
             async with self._database.transaction() as session:
                 attempt = await repository.find_attempt(session, attempt_id)
                 job = await session.get_one(JobRow, attempt.job_id)
-                if attempt.state == "ended" or attempt.epoch != job.epoch:
+                if writes and (attempt.state == "ended" or attempt.epoch != job.epoch):
                     raise await _stale(session, attempt_id)
-                return attempt
+                return job.project_id, job.mlflow_run_id
 
     async def _renew(
         self, attempt_id: str, job_id: str, posted_until: datetime | None, leased_until: datetime | None
