@@ -41,7 +41,9 @@ _QUEUE = text(
         asked_retries BETWEEN 1 AND retries_used AS last_launch,
         CAST(nominated.nodes AS TEXT) AS nodes, made.way_for, job.status_reason,
         array_agg(job.id) AS ids,
-        array_agg(EXTRACT(EPOCH FROM COALESCE(job.queued_at, job.created_at))::FLOAT8) AS moments
+        array_agg(EXTRACT(EPOCH FROM
+            CASE WHEN job.command_sequence = 0 THEN job.created_at
+                ELSE COALESCE(job.queued_at, job.created_at) END)::FLOAT8) AS moments
     FROM jobs job
     LEFT JOIN nominations nominated ON nominated.job_id = job.id
     LEFT JOIN (

@@ -1,78 +1,59 @@
 """Why a job is where it is, in words and numbers."""
 
+import asyncio
 from collections.abc import Sequence
+from datetime import datetime
 
-from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.compute.settings import read_settings, scheduler_policy
+from steelyard.compute.snapshots import read_picture
 from steelyard.jobs import repository
-from steelyard.jobs.capacity import BYTES_PER_GB
-from steelyard.specs.states import TERMINAL_STATES, JobState
+from steelyard.jobs.waiting import Outlook, look_ahead
+from steelyard.specs.states import JobState
 from steelyard.specs.views import ExplainView
 from steelyard.storage.scopes import pool_view
-from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow, NodeRow
+from steelyard.storage.tables import AttemptRow, JobRow
 
 
-async def explain(session: AsyncSession, job: JobRow) -> ExplainView:
+async def explain(session: AsyncSession, job: JobRow, now: datetime) -> ExplainView:
     """Explain one job from what the database knows of it, the queue and the pool."""
     state = JobState(job.state)
     attempts = await repository.attempts_of(session, job.id)
-    position, waiting = None, list[str]()
-    if state is JobState.QUEUED:
-        async with pool_view(session):
-            position = await repository.queue_position(session, job)
-            waiting = await _waiting_for(session, job)
+    outlook = await _outlook(session, job, now) if state is JobState.QUEUED else None
+    reason = outlook.reason if outlook is not None else None
     return ExplainView(
         id=job.id,
         state=state,
-        status_reason=job.status_reason,
-        summary=_summary(job, state, position),
-        queue_position=position,
-        waiting_for=waiting,
+        status_reason=reason.code.value if reason is not None else job.status_reason,
+        summary=_summary(job, state, outlook),
+        queue_position=reason.position if reason is not None else None,
+        waiting_for=list(outlook.sentences) if outlook is not None else [],
         attempts=[_attempt_sentence(before, attempt) for before, attempt in _pairs(attempts)],
     )
 
 
-def _summary(job: JobRow, state: JobState, position: int | None) -> str:
+async def _outlook(session: AsyncSession, job: JobRow, now: datetime) -> Outlook | None:
+    policy = scheduler_policy((await read_settings(session)).policy)
+    async with pool_view(session):
+        picture = await read_picture(session, now, policy)
+    if not picture.snapshot.nodes:
+        return Outlook(
+            None, ("a node: no worker has reported one yet; 'steelyard status' shows the workers",)
+        )
+    return await asyncio.to_thread(look_ahead, picture.snapshot, job.id)
+
+
+def _summary(job: JobRow, state: JobState, outlook: Outlook | None) -> str:
     message = job.status_message or "nothing to add"
-    if position is not None:
-        return f"queued at position {position} with priority {job.priority}: {message}"
+    if outlook is not None and outlook.reason is not None:
+        reason = outlook.reason
+        return f"queued at position {reason.position} with priority {job.priority}: {reason.sentence}"
+    if outlook is not None:
+        return f"queued with priority {job.priority}: the next round of the scheduler starts it"
     if state is JobState.PAUSED:
         return f"paused: {message}; 'steelyard resume {job.id}' queues it again"
-    if state in TERMINAL_STATES:
-        return f"{state.value}: {message}"
     return f"{state.value}: {message}"
-
-
-async def _waiting_for(session: AsyncSession, job: JobRow) -> list[str]:
-    nodes = list(await session.scalars(select(NodeRow).order_by(NodeRow.name)))
-    if not nodes:
-        return ["a node: no worker has reported one yet; 'steelyard status' shows the workers"]
-    rows = await session.execute(
-        select(AllocationRow, JobRow.name)
-        .join(JobRow, JobRow.id == AllocationRow.job_id)
-        .order_by(AllocationRow.granted_at)
-    )
-    held = [(row[0], row[1]) for row in rows]
-    asked = job.spec["resources"]
-    return [_node_sentence(node, held, asked, job.project_id) for node in nodes]
-
-
-def _node_sentence(
-    node: NodeRow, held: list[tuple[AllocationRow, str]], asked: dict[str, float], project: str
-) -> str:
-    mine = [(allocation, name) for allocation, name in held if allocation.node == node.name]
-    cpus = node.cpus - sum(allocation.cpus for allocation, _ in mine)
-    memory = (node.memory_bytes - sum(allocation.memory_bytes for allocation, _ in mine)) / BYTES_PER_GB
-    gpus = len(node.gpu_ids) - sum(len(allocation.gpu_ids) for allocation, _ in mine)
-    own = [f"{allocation.job_id} ({name})" for allocation, name in mine if allocation.project_id == project]
-    others = ["jobs of other projects"] if len(own) < len(mine) else []
-    holders = ", ".join([*own[:5], *others]) or "nobody"
-    return (
-        f"node {node.name} has free {cpus} of {node.cpus} cpus, {memory:.1f} GB memory,"
-        f" {gpus} of {len(node.gpu_ids)} gpus; asked for: {asked['cpus']:g} cpus,"
-        f" {asked['memory_gb']:g} GB, {asked['gpus']:g} gpus; held by {holders}"
-    )
 
 
 def _pairs(attempts: Sequence[AttemptRow]) -> list[tuple[AttemptRow | None, AttemptRow]]:

@@ -10,6 +10,8 @@ from steelyard.jobs.costs import cost_of_job
 from steelyard.jobs.explanation import explain
 from steelyard.jobs.repository import JobFilter
 from steelyard.jobs.views import checkpoint_view, event_view, summary_of, view_of
+from steelyard.jobs.weighing import judgement_of
+from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidRequest, NotFound
 from steelyard.kit.paging import Page, page_of
 from steelyard.specs.access import Permission
@@ -29,8 +31,9 @@ from steelyard.storage.tables import AttemptRow
 class QueryService:
     """Reads jobs of a project that the actor may see; anything else is not found."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
+        self._clock = clock
 
     async def get(self, actor: Actor, project: str, job_id: str) -> JobView:
         """Return a job whole.
@@ -43,7 +46,8 @@ class QueryService:
             job = await repository.find_job(session, checked, job_id)
             attempts = await repository.attempts_of(session, job.id)
             view = view_of(job, attempts, await repository.model_version_of(session, job))
-            return view.model_copy(update={"cost": await cost_of_job(session, job)})
+            gates = await judgement_of(session, job)
+            return view.model_copy(update={"cost": await cost_of_job(session, job), "gates": gates})
 
     async def search(
         self, actor: Actor, project: str, filter_: JobFilter, limit: int, after: str | None
@@ -89,7 +93,7 @@ class QueryService:
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
-            view = await explain(session, job)
+            view = await explain(session, job, self._clock())
             return view.model_copy(update={"cost": await cost_of_job(session, job)})
 
     async def log_folder(

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.access import ProjectId
@@ -150,19 +150,6 @@ async def live_runs(session: AsyncSession) -> list[tuple[str, int]]:
 async def allocations_of(session: AsyncSession, job_id: str) -> Sequence[AllocationRow]:
     """Return what a job holds."""
     return list(await session.scalars(select(AllocationRow).where(AllocationRow.job_id == job_id)))
-
-
-async def queue_position(session: AsyncSession, job: JobRow) -> int:
-    """Return the job's place among all queued ones; 1 goes next."""
-    ahead = await session.scalar(
-        select(func.count())
-        .select_from(JobRow)
-        .where(
-            JobRow.state == JobState.QUEUED,
-            (JobRow.priority > job.priority) | ((JobRow.priority == job.priority) & (JobRow.id < job.id)),
-        )
-    )
-    return (ahead or 0) + 1
 
 
 def _conditions(project: ProjectId, filter_: JobFilter) -> list[ColumnElement[bool]]:

@@ -188,7 +188,7 @@ class Explanation:
         kept_for = sorted({g.kept_for for g in self._pool.candidates(shape) if g.kept_for is not None})
         if kept_for:
             numbers["kept_for"] = ", ".join(kept_for)
-            text += "; nodes are kept for the first in line ({kept_for})"
+            text += "; nodes are kept for who is first in line"
         return Cause(WaitingCode.WAITING_FOR_CAPACITY, numbers, text)
 
     def _next_end_minutes(self, indices: Iterable[int]) -> int | None:
