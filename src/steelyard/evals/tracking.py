@@ -22,7 +22,7 @@ def interval_ends(rows: Sequence[EvaluationRow]) -> dict[str, float]:
     found: dict[str, float] = {}
     for row in rows:
         for each in map(MetricResult.model_validate, row.metrics):
-            name = f"{row.subject}/{row.suite.replace(':', '.')}/{each.name}"
+            name = f"{row.subject}/{row.suite}/{each.name}"
             found |= {f"{name}/low": each.interval[0], f"{name}/high": each.interval[1]}
     return found
 
