@@ -1,0 +1,146 @@
+"""Evaluations on a running platform: by command, killed half-way, answered from the cache, compared."""
+
+import json
+import os
+import signal
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.e2e.platform import LivePlatform, wait_for_state, wait_until
+
+from steelyard.client import Client
+from steelyard.specs.evaluations import EvaluationView
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
+
+_QUESTIONS = 1500
+_TASK = """
+task: doubles
+dataset_path: json
+dataset_kwargs: {data_files: {test: doubles.jsonl}}
+test_split: test
+output_type: multiple_choice
+doc_to_text: "{{question}}"
+doc_to_choice: choices
+doc_to_target: answer
+metric_list:
+  - {metric: acc, aggregation: mean, higher_is_better: true}
+"""
+
+
+@pytest.fixture(scope="module")
+def client(platform: LivePlatform) -> Iterator[Client]:
+    with platform.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def suite(platform: LivePlatform, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A suite that takes seconds: long enough to be killed in."""
+    folder = tmp_path_factory.mktemp("suites") / "doubles"
+    folder.mkdir()
+    (folder / "doubles.yaml").write_text(_TASK)
+    rows = [
+        {"question": f"Twice {number} is", "choices": [str(2 * number), str(number)], "answer": 0}
+        for number in range(_QUESTIONS)
+    ]
+    (folder / "doubles.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    added: dict[str, Any] = platform.json("evals", "suites", "add", str(folder))
+    assert added["created"]
+    return "doubles"
+
+
+@pytest.fixture(scope="module")
+def undisturbed(client: Client, suite: str) -> dict[str, EvaluationView]:
+    """The evaluation with nothing killed."""
+    job = client.jobs.submit(_spec(suite))
+    ended = wait_for_state(client, job.id, "succeeded", "failed")
+    assert ended.state == "succeeded", ended.status_message
+    return _results(client, job.id)
+
+
+def test_a_killed_evaluation_goes_on_and_ends_with_the_same_digests(
+    platform: LivePlatform, client: Client, suite: str, undisturbed: dict[str, EvaluationView]
+) -> None:
+    job = client.jobs.submit(_spec(suite, use_cache=False))
+    folder = platform.home / "objects" / "projects" / "default" / "jobs" / job.id
+    wait_until(lambda: len(_shards(folder)) >= 5, "five shards", 120)
+    running = client.jobs.get(job.id)
+    pid = running.attempts[-1].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    before = _shards(folder)
+
+    ended = wait_for_state(client, job.id, "succeeded", "failed")
+
+    assert ended.state == "succeeded", ended.status_message
+    assert len(ended.attempts) == 2
+    assert before.items() <= _shards(folder).items()
+    results = _results(client, job.id)
+    assert {name: view.digest for name, view in results.items()} == {
+        name: view.digest for name, view in undisturbed.items()
+    }
+    assert {view.cached_from for view in results.values()} == {None}
+
+
+def test_paused_between_shards_it_goes_on_where_it_was(
+    platform: LivePlatform, client: Client, suite: str, undisturbed: dict[str, EvaluationView]
+) -> None:
+    job = client.jobs.submit(_spec(suite, use_cache=False))
+    folder = platform.home / "objects" / "projects" / "default" / "jobs" / job.id
+    wait_until(lambda: len(_shards(folder)) >= 3, "three shards", 120)
+    client.jobs.pause(job.id)
+    wait_for_state(client, job.id, "paused")
+    before = _shards(folder)
+
+    client.jobs.resume(job.id)
+    ended = wait_for_state(client, job.id, "succeeded", "failed")
+
+    assert ended.state == "succeeded", ended.status_message
+    assert before.items() <= _shards(folder).items()
+    assert {view.digest for view in _results(client, job.id).values()} == {
+        view.digest for view in undisturbed.values()
+    }
+
+
+def test_an_equal_one_is_answered_at_once_and_shown_by_the_commands(
+    platform: LivePlatform, client: Client, suite: str, undisturbed: dict[str, EvaluationView]
+) -> None:
+    result = platform.run(
+        "evals", "run", "builtin/tiny-random", "--suite", suite, "--max-samples", str(_QUESTIONS), "--wait",
+        timeout_seconds=300,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stdout + result.stderr
+    newest = platform.json("evals", "list", "--limit", "1")["data"][0]
+    assert newest["cached_from"] is not None
+    events = client.jobs.events(newest["job_id"])
+    assert "evaluation.cached" in {event.type for event in events}
+    shown = platform.run("evals", "show", newest["id"])
+    assert "acc" in shown.stdout
+    assert "wilson" in shown.stdout
+    compared = platform.json("evals", "compare", undisturbed[suite].id, newest["id"])
+    assert [each["verdict"] for each in compared["metrics"]] == ["no difference shown"]
+
+
+def _spec(suite: str, *, use_cache: bool = True) -> dict[str, Any]:
+    return {
+        "api_version": "steelyard/v1",
+        "type": "eval_only",
+        "name": "weigh",
+        "model": {"name_or_path": "builtin/tiny-random"},
+        "dataset": {"ref": "sums"},
+        "evaluation": {"suites": [suite, "heldout"], "max_samples": _QUESTIONS, "use_cache": use_cache},
+        "resources": {"cpus": 1, "memory_gb": 2.0},
+    }
+
+
+def _results(client: Client, job: str) -> dict[str, EvaluationView]:
+    rows = client.evaluations.list(job=job).data
+    assert len(rows) == 2
+    return {row.suite: client.evaluations.get(row.id) for row in rows}
+
+
+def _shards(folder: Path) -> dict[str, int]:
+    return {str(path): path.stat().st_mtime_ns for path in folder.glob("evaluations/*/shard-*.json")}
