@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import os
 import sys
 import tempfile
 from collections.abc import Awaitable, Callable, Mapping, Sequence
@@ -13,6 +14,7 @@ from temporalio import activity
 from steelyard.activities.edge import heartbeats
 from steelyard.datasets.service import DatasetService, IngestOrder
 from steelyard.kit.errors import Unavailable
+from steelyard.runtime.parent import PARENT_VARIABLE
 from steelyard.specs.datasets import VersionManifest
 
 _LINE_LIMIT_BYTES = 256 << 20
@@ -87,6 +89,7 @@ class IngestActivities:
             process = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "steelyard.datasets.process", str(order_file),
                 stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, limit=_LINE_LIMIT_BYTES,
+                env={**os.environ, PARENT_VARIABLE: str(os.getpid())},
             )  # fmt: skip
             try:
                 return await self._follow(ingest_id, process)

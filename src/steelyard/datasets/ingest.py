@@ -42,6 +42,8 @@ class Request:
     parents: Sequence[ParentEntry] = ()
     shards: Sequence[Source] = ()
     """Shards of a version whose rows come before the inputs'."""
+    waits: bool = False
+    """Whether to wait for another process that is at the same ingest; else it is a Conflict."""
 
 
 def ingest_files(
@@ -107,7 +109,7 @@ def _build(request: Request, scratch: Path, watch: Watch) -> Built:
     found = prepare(sources, request.spec.reading, request.work_root / "spool", scratch, watch)
     sets = request.evaluation_sets or {}
     folder = request.work_root / _work_key(found.digests, found.names, request, sets)
-    with lock_folder(folder), open_pool(request.workers) as pool:
+    with lock_folder(folder, wait=request.waits), open_pool(request.workers) as pool:
         built = build(
             found,
             request.spec,

@@ -2,7 +2,8 @@
 
 Standard output carries JSON lines: `{"progress": {...}}` again and again, then one
 `{"manifest": {...}}` or `{"error": {"code", "message", "param", "details"}}`. Killed and called again with
-the same order, it reuses what was finished.
+the same order, it reuses what was finished. It dies with the process that started it, and waits where
+another is at the same ingest.
 """
 
 import dataclasses
@@ -16,6 +17,7 @@ from steelyard.datasets.derivation import Parent, appending, filter_version, mix
 from steelyard.datasets.ingest import Request, build_version
 from steelyard.datasets.report import save_child_report
 from steelyard.kit.errors import SteelyardError
+from steelyard.runtime.parent import die_with_parent
 from steelyard.specs.datasets import DatasetSpec, VersionManifest
 
 _BAD_INPUT_EXIT = 64
@@ -26,6 +28,7 @@ def main(order_file: Path) -> int:
 
     `evaluation_sets` is a file of `{name: [text, ...]}`; rows that overlap with one are dropped.
     """
+    die_with_parent()
     order: dict[str, Any] = json.loads(order_file.read_text())
     try:
         manifest = _derive(order) if order.get("derive") else _ingest(order)
@@ -54,6 +57,7 @@ def _ingest(order: dict[str, Any]) -> VersionManifest:
         work_root=Path(order["work_root"]),
         roots=[Path(root) for root in order["roots"]],
         evaluation_sets=json.loads(Path(order["evaluation_sets"]).read_text()) or None,
+        waits=True,
     )
     if order.get("parent") is not None:
         request = appending(request, _parent(order["parent"]))

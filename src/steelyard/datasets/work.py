@@ -11,25 +11,46 @@ import shutil
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from steelyard.kit.errors import Conflict
 
 
 @contextmanager
-def lock_folder(folder: Path) -> Generator[None]:
+def lock_folder(folder: Path, *, wait: bool = False) -> Generator[None]:
     """Hold the folder for this process.
 
+    Args:
+        wait: until nobody else holds it, however long that takes.
+
     Raises:
-        Conflict: another process is at the same ingest.
+        Conflict: another process is at the same ingest, and `wait` is False.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise Conflict("the same ingest runs in another process; wait for it, then ask again") from error
-        yield
+    path = folder.with_name(folder.name + ".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with path.open("w") as file:
+            _lock(file, wait=wait)
+            if not _is_at(file, path):
+                continue
+            folder.mkdir(exist_ok=True)
+            yield
+            return
+
+
+def _lock(file: IO[str], *, wait: bool) -> None:
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        raise Conflict("the same ingest runs in another process; wait for it, then ask again") from error
+
+
+def _is_at(file: IO[str], path: Path) -> bool:
+    """Whether the file is there still: whoever had the lock may have taken it away with the folder."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_json(path: Path, value: Any) -> None:
