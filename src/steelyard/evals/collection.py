@@ -99,8 +99,9 @@ def _find_all(store_root: Path, job_folder: Path, cells: list[Cell]) -> dict[str
     found: dict[str, Finding] = {}
     for cell in cells:
         folder = job_folder / RESULTS_FOLDER / cell.key
-        if (folder / RESULT_NAME).exists():
-            found[cell.key] = _find(store, folder)
+        # A result of anything else than what was ordered is none.
+        if (folder / RESULT_NAME).exists() and (finding := _find(store, folder)).result.cell.key == cell.key:
+            found[cell.key] = finding
     return found
 
 
