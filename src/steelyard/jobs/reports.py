@@ -263,7 +263,7 @@ def _progress(report: AttemptReport) -> dict[str, object]:
     values: dict[str, object] = {"phase": report.phase}
     if report.step or report.phase == "training":
         values["last_step"] = report.step
-    for name in ("total_steps", "loss", "tokens_per_second", "eta_seconds"):
+    for name in ("total_steps", "loss", "tokens_per_second", "eta_seconds", "gpu_utilisation"):
         value = getattr(report, name)
         if value is not None:
             values[name] = value

@@ -23,6 +23,7 @@ from typing import Literal
 from steelyard.runtime.channel import Channel, NullChannel
 from steelyard.runtime.checkpoints import Author, Checkpoints, Writer
 from steelyard.runtime.failures import no_secret, not_finite
+from steelyard.runtime.gpus import GpuMeter
 from steelyard.runtime.layout import list_checkpoints
 from steelyard.runtime.link import ApiLink
 from steelyard.runtime.manifests import verify_manifest
@@ -262,7 +263,7 @@ def _open_channel(run: RunConfig, rank: Rank, token_file: Path) -> Channel:
     if run.api_url is None or not rank.is_main:
         return NullChannel()
     link = ApiLink(run.api_url, run.attempt_id, token_file, run.tls)
-    return ApiChannel(link, run.epoch, run.report_interval_seconds, run.lease_seconds)
+    return ApiChannel(link, run.epoch, run.report_interval_seconds, run.lease_seconds, GpuMeter().read)
 
 
 def _open_flusher(run: RunConfig, rank: Rank, token_file: Path) -> MetricsFlusher | None:

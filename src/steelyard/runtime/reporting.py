@@ -8,6 +8,7 @@ import logging
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from typing import Protocol
 
 from steelyard.kit.errors import Conflict, InvalidRequest, StaleLease, Unavailable
@@ -40,7 +41,15 @@ class Link(Protocol):
 class ApiChannel(Channel):
     """Reports to the api. Made and closed by the main thread; all calls are safe from any thread."""
 
-    def __init__(self, link: Link, epoch: int, interval_seconds: float, lease_seconds: float) -> None:
+    def __init__(
+        self,
+        link: Link,
+        epoch: int,
+        interval_seconds: float,
+        lease_seconds: float,
+        utilisation: Callable[[], float | None] = lambda: None,
+    ) -> None:
+        self._utilisation = utilisation
         self._link = link
         self._epoch = epoch
         self._interval_seconds = interval_seconds
@@ -159,7 +168,7 @@ class ApiChannel(Channel):
     def _send_progress(self) -> None:
         with self._lock:
             report = self._latest
-        self._post("report", report)
+        self._post("report", report.model_copy(update={"gpu_utilisation": self._utilisation()}))
 
     def _send_result(self, outcome: Outcome) -> None:
         try:

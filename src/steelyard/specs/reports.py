@@ -23,6 +23,8 @@ class AttemptReport(Message):
     loss: float | None = None
     tokens_per_second: float | None = None
     eta_seconds: float | None = None
+    gpu_utilisation: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
+    """Part of the time in which the attempt's GPUs worked lately; unset where nobody measures it."""
     metrics: dict[str, float] = {}
 
 
