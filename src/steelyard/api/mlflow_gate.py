@@ -43,6 +43,8 @@ class Passage:
     runs: frozenset[str] = frozenset()
     experiments: frozenset[str] = frozenset()
     names: frozenset[str] = frozenset()
+    lists: bool = False
+    """Answers with runs that the request doesn't name."""
 
 
 def has_ids_in_body(path: str) -> bool:
@@ -78,7 +80,7 @@ def passage_of(method: str, path: str, query: Mapping[str, list[str]], body: byt
     kind = "read" if found[1] in _READS else "write" if found[1] in _WRITES else None
     if kind is None or not (runs or experiments or names):
         raise _closed()
-    return Passage(kind, runs, experiments, names)
+    return Passage(kind, runs, experiments, names, lists=found[1] == "runs/search")
 
 
 def keep_experiments(answer: bytes, projects: frozenset[str]) -> bytes:

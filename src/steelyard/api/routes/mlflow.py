@@ -33,7 +33,6 @@ _HOP_BY_HOP = frozenset(
 _READ_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 _MAX_BODY_BYTES = 16 * 1024 * 1024
 _METHODS = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"]
-_ATTEMPT_PATHS = ("api/2.0/mlflow/runs/", "api/2.0/mlflow-artifacts/", "api/2.0/mlflow/experiments/get")
 
 
 @router.api_route("/mlflow/{path:path}", methods=_METHODS, openapi_extra=permits("mlflow"))
@@ -66,7 +65,8 @@ async def _require_own_run(services: Services, actor: Actor, passage: Passage) -
     if passage.kind not in ("read", "write") or actor.attempt_id is None:
         raise _foreign()
     project, run_id = await services.reports.tracked_run(actor.attempt_id, writes=passage.kind == "write")
-    if passage.runs - {run_id} or passage.names - {project} or not (passage.runs or passage.kind == "read"):
+    unnamed = passage.lists or (passage.kind == "write" and not passage.runs)
+    if passage.runs - {run_id} or passage.names - {project} or unnamed:
         raise _foreign()
     for experiment in passage.experiments:
         if await services.mlflow_owners.project_of_experiment(experiment) != project:
