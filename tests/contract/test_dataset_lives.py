@@ -1,5 +1,6 @@
 """Versions made of versions, deleted, and swept away; uploads in parts; rows kept apart from suites."""
 
+import asyncio
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -11,7 +12,8 @@ from sqlalchemy import select, update
 from tests.contract.ingests import PROJECT, carry_out, digest_of, ingest, jsonl, upload
 from tests.control_plane import ControlPlane, serve
 
-from steelyard.datasets.store import key_of
+from steelyard.datasets.files import export_folder
+from steelyard.datasets.store import key_of, report_key
 from steelyard.datasets.sweeping import SweepingService
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AuditRow, DatasetVersionRow, IngestRow, JobRow
@@ -98,14 +100,18 @@ class TestDeletion:
     async def test_what_nothing_refers_to_is_gone_with_its_bytes(
         self, plane: ControlPlane, http: httpx.AsyncClient
     ) -> None:
-        await ingest(plane, jsonl(ROWS))
-        shards = await shards_of(plane)
+        digest = (await ingest(plane, jsonl(ROWS)))["version"]["digest"]
+        exported = export_folder(plane.folders.objects.parent / "cache", digest) / "train.jsonl"
+        exported.parent.mkdir(parents=True)
+        exported.write_bytes(jsonl(ROWS))
+        reports = [plane.folders.objects / report_key(digest, form) for form in ("json", "html")]
+        shards = [*await shards_of(plane), *reports, exported]
         told = await http.delete(f"{PROJECT}/datasets/chats@v1")
         assert (told.status_code, told.json()["outcome"]) == (200, "gone")
         assert (await http.get(f"{PROJECT}/datasets/chats@v1")).status_code == 404
         assert (await http.get(f"{PROJECT}/datasets")).json()["data"] == []
         assert all(path.exists() for path in shards)
-        assert await sweeper(plane).sweep() == len(shards)
+        assert await sweeper(plane).sweep() > 0
         assert not any(path.exists() for path in shards)
         assert (await http.delete(f"{PROJECT}/datasets/chats@v1")).status_code == 404
         again = await ingest(plane, jsonl(ROWS))
@@ -118,6 +124,7 @@ class TestDeletion:
         await http.delete(f"{PROJECT}/datasets/chats@v1")
         await sweeper(plane).sweep()
         assert all(path.exists() for path in shards)
+        assert (await http.get(f"{PROJECT}/datasets/twin@v1/report")).status_code == 200
         assert (await http.get(f"{PROJECT}/datasets/twin@v1/verification", timeout=60)).json()["whole"]
 
     async def test_a_running_ingest_holds_the_sweeper_off(
@@ -204,6 +211,18 @@ class TestParts:
         assert (await self.begin(http))["state"] == "complete"
         assert (await verbs(plane)).count("data.upload") == 1
 
+    async def test_asking_for_the_end_many_times_at_once_ends_it_once(
+        self, plane: ControlPlane, http: httpx.AsyncClient
+    ) -> None:
+        upload = (await self.begin(http))["id"]
+        for number in (1, 2, 3, 4):
+            await self.send(http, upload, number)
+        path = f"{PROJECT}/uploads/{upload}/complete"
+        answers = await asyncio.gather(*(http.post(path, timeout=60) for _ in range(8)))
+        assert {answer.json().get("state") for answer in answers} == {"complete"}
+        folder = plane.folders.objects.parent / "uploads" / upload
+        assert (folder / "big.jsonl").read_bytes() == self.data
+
     async def test_damage_is_noticed_part_by_part(self, http: httpx.AsyncClient) -> None:
         upload = (await self.begin(http))["id"]
         short = await self.send(http, upload, 1, self.data[:100])
@@ -243,6 +262,22 @@ class TestParts:
         assert not (plane.folders.objects.parent / "uploads" / upload).exists()
 
 
+async def test_work_that_was_given_up_is_swept_and_the_rest_left(plane: ControlPlane) -> None:
+    work = plane.folders.objects.parent / "work"
+    old = [
+        work / ("a" * 64) / "part.parquet",
+        work / "incoming" / "tmp1" / "spool-000000",
+        work / "spool" / "x",
+    ]
+    for path in old:
+        path.parent.mkdir(parents=True)
+        path.write_bytes(b"rows")
+    assert await sweeper(plane).sweep() == 0
+    assert all(path.exists() for path in old)
+    assert await sweeper(plane, days=8).sweep() == len(old)
+    assert sorted(path.name for path in work.rglob("*")) == ["incoming", "spool"]
+
+
 async def test_rows_that_a_suite_asks_for_are_dropped_and_the_suite_is_named(
     plane: ControlPlane, http: httpx.AsyncClient
 ) -> None:
@@ -271,7 +306,7 @@ def sweeper(plane: ControlPlane, days: int = 0) -> SweepingService:
     folder = plane.folders.objects.parent
     return SweepingService(
         plane.database, plane.folders.objects, folder / "uploads", folder / "work",
-        lambda: datetime.now(UTC) + timedelta(days=days),
+        lambda: datetime.now(UTC) + timedelta(days=days), folder / "cache",
     )  # fmt: skip
 
 

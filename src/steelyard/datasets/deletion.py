@@ -135,9 +135,10 @@ _REFERENCES: tuple[Reference, ...] = (_of_a_model, _of_a_job, _of_a_child, _of_a
 
 
 async def _abandon_blobs(session: AsyncSession, row: DatasetVersionRow) -> None:
-    shards = [{"digest": shard["digest"]} for shard in row.manifest["shards"]]
-    if shards:
-        await session.execute(insert(AbandonedBlobRow).values(shards).on_conflict_do_nothing())
+    """The version's own digest goes along: its report shows rows, and its exported files hold them."""
+    digests = {row.digest, *(shard["digest"] for shard in row.manifest["shards"])}
+    abandoned = [{"digest": digest} for digest in sorted(digests)]
+    await session.execute(insert(AbandonedBlobRow).values(abandoned).on_conflict_do_nothing())
 
 
 def _is(row: DatasetVersionRow) -> ColumnElement[bool]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.datasets.store import report_key
 from steelyard.kit.errors import NotFound, Overloaded, Unavailable
 from steelyard.specs.datasets import VersionDiff, VersionVerification
 
@@ -33,7 +34,7 @@ class ExaminationService:
         Raises:
             NotFound: it wrote none.
         """
-        path = self._store_root / "reports" / f"{version.digest.removeprefix('sha256:')}.{form}"
+        path = self._store_root / report_key(version.digest, form)
         if not path.is_file():
             raise NotFound(f"{version.ref} has no report; ingest its files again to make one")
         return path

@@ -37,7 +37,7 @@ class DatasetFileService:
         Raises:
             StorageFull: no room.
         """
-        folder = self._cache / version.digest.replace(":", "-")
+        folder = export_folder(self._cache, version.digest)
         if not folder.is_dir():
             await asyncio.to_thread(self._write, version, folder)
         return DatasetFiles(
@@ -75,6 +75,11 @@ class DatasetFileService:
             if folder.is_dir():
                 return
             raise StorageFull(f"can't write the rows below {self._cache}: {error}; free some room") from error
+
+
+def export_folder(cache: Path, digest: str) -> Path:
+    """Return where the files of the version with this digest are."""
+    return cache / digest.replace(":", "-")
 
 
 def _join(parts: list[str], out: Path) -> None:

@@ -1,11 +1,12 @@
 """Uploads in parts: begun, taken up again after any break, checked part by part and once as a whole."""
 
 import asyncio
+import fcntl
 import hashlib
 import os
 import shutil
-from collections.abc import AsyncGenerator, AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Generator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 
 from sqlalchemy import delete, select, update
@@ -195,8 +196,18 @@ class MultipartService:
             )
 
     def _join(self, row: UploadRow) -> bool:
-        """Put the whole file in its place; False where it isn't what was announced, and all of it is gone."""
+        """Put the whole file in its place; False where it isn't what was announced, and all of it is gone.
+
+        One at a time: who asks again while the first answer is still to come finds the file in its place.
+        """
         partial, target = self._partial(row), self._uploads.path(row.id, row.filename)
+        try:
+            with _held(partial.parent):
+                return self._put_in_place(row, partial, target)
+        except FileNotFoundError:
+            return False
+
+    def _put_in_place(self, row: UploadRow, partial: Path, target: Path) -> bool:
         if target.is_file():
             return True
         if (
@@ -211,6 +222,21 @@ class MultipartService:
 
     def _partial(self, row: UploadRow) -> Path:
         return self._uploads.path(row.id, f".{row.filename}.partial")
+
+
+@contextmanager
+def _held(folder: Path) -> Generator[None]:
+    """Hold a folder against all processes of this machine.
+
+    Raises:
+        FileNotFoundError: it is gone.
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _count(row: UploadRow) -> int:

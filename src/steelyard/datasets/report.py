@@ -14,6 +14,7 @@ from steelyard.datasets.build import Built
 from steelyard.datasets.export import head
 from steelyard.datasets.report_page import render_page
 from steelyard.datasets.stages import StageTally
+from steelyard.datasets.store import report_key
 from steelyard.kit.canonical import canonical_json
 from steelyard.kit.errors import NotFound
 from steelyard.specs.datasets import VersionManifest
@@ -49,11 +50,6 @@ def load_report(store: ObjectStore, digest: str, form: str) -> bytes:
         return bytes(obstore.get(store, report_key(digest, form)).bytes())
     except FileNotFoundError as error:
         raise NotFound("this version has no report; ingest the files again to make one") from error
-
-
-def report_key(digest: str, form: str) -> str:
-    """Return the key of a report in the store."""
-    return f"reports/{digest.removeprefix('sha256:')}.{form}"
 
 
 def report_of(built: Built, store_root: Path) -> dict[str, Any]:

@@ -110,6 +110,11 @@ def key_of(digest: str) -> str:
     return f"blobs/sha256/{name[:2]}/{name}"
 
 
+def report_key(digest: str, form: str) -> str:
+    """Return the key of the report of the version with this digest, as `json` or `html`."""
+    return f"reports/{digest.removeprefix('sha256:')}.{form}"
+
+
 def free_bytes(folder: Path) -> int:
     """Return the room left on the folder's disk."""
     return shutil.disk_usage(folder).free

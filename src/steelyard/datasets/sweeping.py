@@ -13,7 +13,8 @@ from sqlalchemy import delete, exists, func, join, select, true
 from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from steelyard.datasets.store import key_of
+from steelyard.datasets.files import export_folder
+from steelyard.datasets.store import key_of, report_key
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AbandonedBlobRow, DatasetVersionRow, IngestRow, UploadRow
@@ -24,6 +25,9 @@ _BATCH = 200
 _UNFINISHED = timedelta(days=2)
 _UNUSED = timedelta(days=7)
 _WORK = timedelta(days=7)
+_INCOMING, _SPOOL = "incoming", "spool"
+_SHARED = (_INCOMING, _SPOOL)
+"""Folders of the work folder that all ingests share: only what is in them is ever due."""
 
 
 class SweepingService:
@@ -33,16 +37,24 @@ class SweepingService:
         store_root: folder of the object store.
         uploads: folder of uploads, one folder each.
         work_root: folder of work that an ingest left for its next try.
+        exports: folder of versions as files (`DatasetFileService`), where there is one.
     """
 
     def __init__(
-        self, database: Database, store_root: Path, uploads: Path, work_root: Path, clock: Clock = utc_now
+        self,
+        database: Database,
+        store_root: Path,
+        uploads: Path,
+        work_root: Path,
+        clock: Clock = utc_now,
+        exports: Path | None = None,
     ) -> None:
         self._database = database
         self._store_root = store_root
         self._uploads = uploads
         self._work_root = work_root
         self._clock = clock
+        self._exports = exports
 
     async def sweep(self) -> int:
         """Take away what is due, at most a few hundred things; return how many there were."""
@@ -66,7 +78,10 @@ class SweepingService:
 
     def _remove_blobs(self, digests: Sequence[str]) -> None:
         for digest in digests:
-            (self._store_root / key_of(digest)).unlink(missing_ok=True)
+            for key in (key_of(digest), *(report_key(digest, form) for form in ("json", "html"))):
+                (self._store_root / key).unlink(missing_ok=True)
+            if self._exports is not None:
+                shutil.rmtree(export_folder(self._exports, digest), ignore_errors=True)
 
     async def _sweep_uploads(self) -> int:
         """Uploads are raw files: once ingested, their rows are in a version."""
@@ -90,23 +105,36 @@ class SweepingService:
 
     def _sweep_work(self) -> int:
         oldest = (self._clock() - _WORK).timestamp()
-        parents = [path for path in (self._work_root, self._work_root / "incoming") if path.is_dir()]
+        parents = [path for path in (self._work_root, self._work_root / _INCOMING) if path.is_dir()]
         found = [path for parent in parents for path in parent.iterdir() if path.is_dir()]
-        due = [path for path in found if path.stat().st_mtime < oldest]
+        due = [path for path in found if path.name not in _SHARED and _is_older(path, oldest)]
         self._remove_folders(due)
-        return len(due)
+        spool = self._work_root / _SPOOL
+        spools = [path for path in spool.glob("*") if _is_older(path, oldest)]
+        for path in spools:
+            path.unlink(missing_ok=True)
+        return len(due) + len(spools)
 
     def _remove_folders(self, folders: Sequence[Path]) -> None:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def _is_older(path: Path, moment: float) -> bool:
+    """Whether nothing was written there since; what another process takes away meanwhile isn't."""
+    try:
+        return path.stat().st_mtime < moment
+    except FileNotFoundError:
+        return False
+
+
 async def _held(session: AsyncSession, digests: Sequence[str]) -> set[str]:
-    """Return which of these objects a version of any project still names; tombstones count."""
+    """Return which of these a version of any project still names, or is; tombstones count."""
     if not digests:
         return set()
     shard = func.jsonb_array_elements(DatasetVersionRow.manifest["shards"]).table_valued("value")
     digest = shard.c.value.op("->>")("digest")
     pairs = join(DatasetVersionRow, shard, true())
     query = select(digest).select_from(pairs).where(digest == func.any(array(digests)))
-    return set(await session.scalars(query.distinct()))
+    versions = select(DatasetVersionRow.digest).where(DatasetVersionRow.digest.in_(digests))
+    return {*await session.scalars(query.distinct()), *await session.scalars(versions)}

@@ -295,7 +295,13 @@ def build_worker(settings: Settings) -> WorkerParts:
         work_root,
         uploads_folder(layout.objects),
     )
-    sweeping = SweepingService(database, layout.objects, uploads_folder(layout.objects), work_root)
+    sweeping = SweepingService(
+        database,
+        layout.objects,
+        uploads_folder(layout.objects),
+        work_root,
+        exports=layout.cache / "datasets",
+    )
     token_sweeping = TokenSweepingService(database, layout.cache / "tokenized")
     keeper = BudgetKeeper(database, MeteringService(database, settings.lease_seconds))
     promotions = build_promotions(
