@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import NotFound
-from steelyard.specs.evaluations import Cell
+from steelyard.specs.evaluations import ADAPTER_BASE, Cell
 from steelyard.storage.tables import EvaluationRow, ProjectRow, SuiteRow
 
 
@@ -68,6 +68,7 @@ async def known_result(session: AsyncSession, project: ProjectId, cell: Cell) ->
             EvaluationRow.suite == cell.suite,
             EvaluationRow.suite_digest == cell.suite_digest,
             EvaluationRow.settings_digest == cell.settings_digest,
+            EvaluationRow.settings[ADAPTER_BASE].astext.is_not_distinct_from(cell.settings.get(ADAPTER_BASE)),
         )
         .order_by(EvaluationRow.id.desc())
         .limit(1)

@@ -7,6 +7,7 @@ from typing import Any
 from steelyard.kit.canonical import digest_bytes, digest_json
 from steelyard.specs.blocks import EndpointBlock, EvaluationBlock
 from steelyard.specs.evaluations import (
+    ADAPTER_BASE,
     BUILT_IN_SUITES,
     LM_EVAL_VERSION,
     OWN_ENGINE,
@@ -104,7 +105,7 @@ def _model_settings(spec: Evaluated, contestant: Contestant) -> dict[str, Any]:
     return {
         "dtype": spec.model.dtype if spec.model else None,
         "chat_template": digest_bytes(template.encode()) if template else None,
-        "base_model": contestant.base_digest,
+        ADAPTER_BASE: contestant.base_digest,
     }
 
 

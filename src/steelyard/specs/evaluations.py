@@ -23,6 +23,8 @@ OWN_ENGINE = "steelyard-1"
 """Change it with anything that changes a figure of the built-in suites."""
 LM_EVAL_VERSION = "0.4.13"
 """The one version of lm-evaluation-harness that results are made with."""
+ADAPTER_BASE = "base_model"
+"""In a cell's settings: digest of the model that an adapter lies on."""
 RESULTS_FOLDER = "evaluations"
 RESULT_NAME = "result.json"
 SAMPLES_NAME = "samples.parquet"
@@ -158,13 +160,16 @@ class Cell(Message):
 
     @property
     def settings_digest(self) -> str:
-        """Digest of settings and engine."""
-        return digest_json({"settings": self.settings, "engine": self.engine})
+        """Digest of settings and engine. What an adapter lies on is part of the model and no setting, so
+        that it can be held against its base."""
+        settings = {name: value for name, value in self.settings.items() if name != ADAPTER_BASE}
+        return digest_json({"settings": settings, "engine": self.engine})
 
     @property
     def key(self) -> str:
         """Name of the folder that its work is in: equal cells share it."""
-        parts = [self.model_digest, self.suite, self.suite_digest, self.settings_digest]
+        model = [self.model_digest, self.settings.get(ADAPTER_BASE)]
+        parts = [model, self.suite, self.suite_digest, self.settings_digest]
         return f"{_UNSAFE.sub('-', self.suite)[:40]}-{digest_json(parts)[7:23]}"
 
 
