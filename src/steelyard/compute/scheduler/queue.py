@@ -93,6 +93,11 @@ class Arrivals(Sequence[QueuedJob]):
         self._arrived = arrived
         self._made: dict[int, QueuedJob] = {}
 
+    @property
+    def looked_at(self) -> int:
+        """How many of them were made so far."""
+        return len(self._made)
+
     def __len__(self) -> int:
         return len(self._arrived)
 
