@@ -20,6 +20,7 @@ from rich.text import Text
 from steelyard.cli.demo_promotion import promote_demo
 from steelyard.cli.options import JsonFlag
 from steelyard.cli.output import Screen, write_json
+from steelyard.cli.promotion_tables import gate_table
 from steelyard.cli.session import connect
 from steelyard.cli.waiting import watch_to_end
 from steelyard.client.errors import ClientError
@@ -94,7 +95,10 @@ def demo_spec(ref: str) -> dict[str, Any]:
         "evaluation": {
             "suites": ["heldout", "choices"],
             "max_samples": _SUITE_SAMPLES,
-            "gates": [{"metric": "heldout/loss", "max": 3.8}],
+            "gates": [
+                {"metric": "heldout/loss", "max": 3.8, "confidence": 0.95},
+                {"metric": "heldout/loss", "max_regression": 0.0},
+            ],
         },
         "register_as": {"model_name": "demo"},
         "tags": {"purpose": "demo"},
@@ -149,6 +153,8 @@ def _show_result(client: Client, screen: Screen, job: JobView) -> None:
         return
     screen.print("")
     screen.print(Panel(_figures(job), title="Before and after, on questions that it never saw", expand=False))
+    if job.gates is not None:
+        screen.print(Panel(gate_table(job.gates), title="The gates before the registry", expand=False))
     if job.model is not None:
         screen.print(
             f"Registered as {job.model.name}@{job.model.version} ({job.model.manifest_digest[:19]}...)"
