@@ -37,11 +37,10 @@ async def walled(database: Database, database_dsn: str) -> Database:
             await session.execute(
                 text("INSERT INTO projects (id, organization_id) VALUES (:project, :organization)"), values
             )
-        await session.execute(
-            text(
-                "INSERT INTO principals (id, kind, display_name, created_by) VALUES ('nobody', 'user', '', '')"
-            )
+        nobody = (
+            "INSERT INTO principals (id, kind, display_name, created_by) VALUES ('nobody', 'user', '', '')"
         )
+        await session.execute(text(nobody))
     return Database(database_dsn, walled=True)
 
 

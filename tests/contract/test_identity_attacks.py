@@ -1,0 +1,356 @@
+"""Old tokens, wide grants, last owners, replays, demotions in the middle of a job, users who are gone."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from sqlalchemy import select, text, update
+from sqlalchemy.exc import DBAPIError
+from tests.control_plane import ControlPlane, serve
+
+from steelyard.api.examples import FINE_TUNE_EXAMPLE
+from steelyard.kit.clock import utc_now
+from steelyard.storage.database import Database
+from steelyard.storage.tables import ApiTokenRow, AuditRow, JobRow, PrincipalRow
+
+JOBS = "/v1/projects/alpha/jobs"
+
+
+@pytest.fixture
+async def plane(database: Database, database_dsn: str, tmp_path: Path) -> AsyncGenerator[ControlPlane]:
+    async with serve(database, database_dsn, tmp_path) as plane:
+        yield plane
+
+
+@pytest.fixture
+async def admin(plane: ControlPlane) -> AsyncGenerator[httpx.AsyncClient]:
+    """The local admin, who has made organization `acme` with projects `alpha` and `beta`."""
+    async with plane.http() as http:
+        for path, body in (
+            ("/v1/organizations", {"id": "acme"}),
+            ("/v1/organizations/acme/projects", {"id": "alpha"}),
+            ("/v1/organizations/acme/projects", {"id": "beta"}),
+        ):
+            made = await http.post(path, json=body)
+            assert made.status_code == 201, made.text
+        yield http
+
+
+class People:
+    """Makes users and gives them tokens and roles."""
+
+    def __init__(self, plane: ControlPlane, admin: httpx.AsyncClient) -> None:
+        self._plane = plane
+        self._admin = admin
+        self.clients: list[httpx.AsyncClient] = []
+
+    async def make(self, name: str, *roles: str, **bounds: Any) -> httpx.AsyncClient:
+        """Make `name@example.com` with roles as `alpha/developer` or `organization/owner`; act as him."""
+        user = f"{name}@example.com"
+        await self._admin.post("/v1/users", json={"email": user})
+        for each in roles:
+            where, role = each.split("/")
+            path = "/v1/organizations/acme" if where == "organization" else f"/v1/projects/{where}"
+            given = await self._admin.put(f"{path}/members/{user}/roles/{role}")
+            assert given.status_code == 204, given.text
+        made = await self._admin.post(f"/v1/users/{user}/tokens", json={"name": "test", **bounds})
+        assert made.status_code == 201, made.text
+        return self.holding(made.json()["secret"])
+
+    def holding(self, token: str) -> httpx.AsyncClient:
+        client = httpx.AsyncClient(
+            base_url=self._plane.url, headers={"Authorization": f"Bearer {token}"}, timeout=30
+        )
+        self.clients.append(client)
+        return client
+
+
+@pytest.fixture
+async def people(plane: ControlPlane, admin: httpx.AsyncClient) -> AsyncGenerator[People]:
+    people = People(plane, admin)
+    yield people
+    for client in people.clients:
+        await client.aclose()
+
+
+async def test_a_revoked_token_is_refused_at_once_and_stays_revoked(
+    plane: ControlPlane, people: People
+) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    assert (await ada.get(JOBS)).status_code == 200
+    (token,) = (await ada.get("/v1/tokens")).json()["data"]
+    assert (await ada.delete(f"/v1/tokens/{token['id']}")).status_code == 200
+    assert (await ada.get(JOBS)).status_code == 401
+    with pytest.raises(DBAPIError, match="never changed"):
+        await _run(plane.database, "UPDATE api_tokens SET revoked_at = NULL")
+    with pytest.raises(DBAPIError, match="never changed"):
+        await _run(plane.database, "UPDATE api_tokens SET projects = NULL, expires_at = NULL, name = 'x'")
+
+
+async def test_an_expired_token_is_refused(
+    plane: ControlPlane, admin: httpx.AsyncClient, people: People
+) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    async with plane.database.transaction() as session:
+        await session.execute(text("ALTER TABLE api_tokens DISABLE TRIGGER api_tokens_fixed"))
+        await session.execute(update(ApiTokenRow).values(expires_at=utc_now() - timedelta(seconds=1)))
+    answer = await ada.get(JOBS)
+    assert (answer.status_code, "expired" in answer.text) == (401, True)
+
+
+async def test_only_a_digest_is_stored_and_the_use_is_noted(plane: ControlPlane, people: People) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    secret = ada.headers["Authorization"].removeprefix("Bearer ")
+    assert secret.startswith("syt_")
+    await ada.get(JOBS)
+    await plane.services.authenticator.close()
+    async with plane.database.transaction() as session:
+        dump = (
+            await session.execute(text("SELECT api_tokens::text, audit_log::text FROM api_tokens, audit_log"))
+        ).all()
+        assert await session.scalar(select(ApiTokenRow.last_used_at)) is not None
+    assert secret not in str(dump)
+    assert secret.removeprefix("syt_") not in str(dump)
+
+
+async def test_a_token_makes_none_that_reaches_further(people: People) -> None:
+    ada = await people.make("ada", "alpha/developer", "beta/developer", projects=["alpha"],
+                            permissions=["job.read"], expires_in_days=10)  # fmt: skip
+    wide = {"name": "wide", "expires_in_days": 5}
+    for bounds in (
+        {}, {"projects": ["alpha"]}, {"permissions": ["job.read"]},
+        {"projects": ["alpha", "beta"], "permissions": ["job.read"]},
+        {"projects": ["alpha"], "permissions": ["job.read", "job.submit"]},
+        {"projects": ["alpha"], "permissions": ["job.read"], "expires_in_days": 11},
+    ):  # fmt: skip
+        answer = await ada.post("/v1/tokens", json={**wide, **bounds})
+        assert answer.status_code == 403, bounds
+    narrow = await ada.post("/v1/tokens", json={**wide, "projects": ["alpha"], "permissions": ["job.read"]})
+    assert narrow.status_code == 201
+    child = people.holding(narrow.json()["secret"])
+    assert (await child.get(JOBS)).status_code == 200
+    assert (await child.get("/v1/projects/beta/jobs")).status_code == 404
+    assert (await child.post(JOBS, json=FINE_TUNE_EXAMPLE)).status_code == 403
+    assert (await child.post("/v1/sessions")).status_code == 403
+    assert [each["id"] for each in (await child.get("/v1/me")).json()["projects"]] == ["alpha"]
+
+
+async def test_nobody_grants_more_than_he_holds(people: People, admin: httpx.AsyncClient) -> None:
+    boss = await people.make("boss", "alpha/admin")
+    await people.make("ben")
+    ben = "/v1/projects/alpha/members/ben@example.com/roles"
+    assert (await boss.put(f"{ben}/developer")).status_code == 204
+    assert (await boss.put(f"{ben}/admin")).status_code == 204
+    owner = "/v1/organizations/acme/members/boss@example.com/roles/owner"
+    assert (await boss.put(owner)).status_code == 403
+    assert (await boss.put("/v1/projects/beta/members/boss@example.com/roles/viewer")).status_code == 404
+    developer = await people.make("dev", "alpha/developer")
+    assert (await developer.put("/v1/projects/alpha/members/dev@example.com/roles/admin")).status_code == 403
+    bounded = await people.make("late", "alpha/admin", permissions=["member.write", "job.read"])
+    assert (await bounded.put(f"{ben}/approver")).status_code == 403
+
+
+async def test_an_organization_keeps_an_owner(people: People, admin: httpx.AsyncClient) -> None:
+    await admin.post("/v1/users", json={"email": "one@example.com"})
+    await admin.post("/v1/users", json={"email": "two@example.com"})
+    made = await admin.post("/v1/organizations", json={"id": "small", "owner": "one@example.com"})
+    assert made.status_code == 201
+    one, two = (f"/v1/organizations/small/members/{name}@example.com/roles/owner" for name in ("one", "two"))
+    assert (await admin.delete(one)).status_code == 409
+    assert (await admin.post("/v1/users/one@example.com/disable")).status_code == 409
+    assert (await admin.delete("/v1/users/one@example.com")).status_code == 409
+    assert (await admin.put(two)).status_code == 204
+    answers = await asyncio.gather(admin.delete(one), admin.delete(two))
+    assert sorted(answer.status_code for answer in answers) == [204, 409]
+
+
+async def test_the_local_admin_stays(people: People, admin: httpx.AsyncClient) -> None:
+    assert (await admin.post("/v1/users/admin/disable")).status_code == 409
+    assert (await admin.delete("/v1/users/admin")).status_code == 409
+    made = await admin.post("/v1/users", json={"email": "admin@x.com"})
+    assert made.json()["id"] == "admin@x.com"
+    again = await admin.post("/v1/users", json={"email": "ADMIN@x.com"})
+    assert again.status_code == 409
+
+
+async def test_a_demoted_developers_job_goes_on_and_is_out_of_his_hands(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    ada = await people.make("ada", "alpha/developer")
+    boss = await people.make("boss", "alpha/admin")
+    job = await _submit(plane, ada)
+    await admin.delete("/v1/projects/alpha/members/ada@example.com/roles/developer")
+    assert (await ada.post(f"{JOBS}/{job}/cancel")).status_code == 404
+    await admin.put("/v1/projects/alpha/members/ada@example.com/roles/viewer")
+    refused = await ada.post(f"{JOBS}/{job}/pause")
+    assert refused.status_code == 403
+    assert "'developer'" in refused.json()["error"]["message"]
+    seen = (await ada.get(f"{JOBS}/{job}")).json()
+    assert (seen["state"], seen["created_by"]) == ("validating", "ada@example.com")
+    await plane.admit(job)
+    assert (await boss.post(f"{JOBS}/{job}/cancel")).status_code == 202
+
+
+async def test_the_job_of_a_deleted_user_goes_on_under_his_name(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    ada = await people.make("ada", "alpha/developer")
+    boss = await people.make("boss", "alpha/admin")
+    job = await _submit(plane, ada)
+    assert (await admin.delete("/v1/users/ada@example.com")).status_code == 200
+    assert (await ada.get(JOBS)).status_code == 401
+    await plane.admit(job)
+    seen = (await boss.get(f"{JOBS}/{job}")).json()
+    assert (seen["state"], seen["created_by"]) == ("queued", "ada@example.com")
+    assert (await boss.post(f"{JOBS}/{job}/cancel")).status_code == 202
+    assert (await admin.post("/v1/users", json={"email": "ada@example.com"})).status_code == 409
+    assert (await admin.post("/v1/users/ada@example.com/enable")).status_code == 409
+
+
+async def test_a_key_of_another_project_or_actor_replays_nothing_of_theirs(
+    plane: ControlPlane, people: People
+) -> None:
+    ada = await people.make("ada", "alpha/developer")
+    eve = await people.make("eve", "beta/developer")
+    headers = {"Idempotency-Key": "the-same"}
+    first = await ada.post(JOBS, json=await _spec(plane), headers=headers)
+    assert first.status_code == 202, first.text
+    theirs = await eve.post("/v1/projects/beta/jobs", json=await _spec(plane), headers=headers)
+    assert theirs.status_code == 202, theirs.text
+    assert theirs.json()["id"] != first.json()["id"]
+    assert "Idempotent-Replayed" not in theirs.headers
+    assert (await eve.post(JOBS, json=await _spec(plane), headers=headers)).status_code == 404
+
+
+async def test_a_session_ends_when_its_user_signs_out_or_is_shut_out(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    tokens = plane.services.session_tokens
+    before = people.holding(tokens.issue("ada@example.com", 3600))
+    assert (await before.get(JOBS)).status_code == 200
+    assert (await before.delete("/v1/sessions")).status_code == 204
+    assert (await before.get(JOBS)).status_code == 401
+    assert (await ada.get(JOBS)).status_code == 200
+    after = people.holding(tokens.issue("ada@example.com", 3600))
+    assert (await after.get(JOBS)).status_code == 200
+    await admin.post("/v1/users/ada@example.com/disable")
+    assert (await after.get(JOBS)).status_code == 401
+    for forged in (
+        "sys_x.y",
+        f"{tokens.issue('ada@example.com', 3600)}0",
+        tokens.issue("no@example.com", 60),
+    ):
+        assert (await people.holding(forged).get(JOBS)).status_code == 401
+    assert (await people.holding(tokens.issue("admin", -1)).get(JOBS)).status_code == 401
+
+
+async def test_groups_give_roles_and_take_them(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    ada = await people.make("ada")
+    mapping = {"issuer": "https://id.example.com", "group": "ml", "project": "alpha", "role": "developer"}
+    made = await admin.post("/v1/organizations/acme/groups", json=mapping)
+    assert made.status_code == 201
+    assert (await ada.get(JOBS)).status_code == 404
+    async with plane.database.transaction() as session:
+        await session.execute(
+            text("INSERT INTO principal_groups VALUES ('ada@example.com', 'https://id.example.com', 'ml')")
+        )
+    assert (await ada.get(JOBS)).status_code == 200
+    (member,) = (await admin.get("/v1/projects/alpha/members")).json()["data"]
+    assert (member["principal"], member["roles"], member["group_roles"]) == (
+        "ada@example.com",
+        [],
+        ["developer"],
+    )
+    assert (await admin.delete(f"/v1/organizations/acme/groups/{made.json()['id']}")).status_code == 204
+    assert (await ada.get(JOBS)).status_code == 404
+
+
+async def test_an_archived_project_is_only_read(
+    people: People, admin: httpx.AsyncClient, plane: ControlPlane
+) -> None:
+    ada = await people.make("ada", "alpha/developer")
+    job = await _submit(plane, ada)
+    assert (await admin.post("/v1/projects/alpha/archive")).status_code == 409
+    async with plane.database.transaction() as session:
+        await session.execute(update(JobRow).where(JobRow.id == job).values(state="succeeded"))
+    assert (await admin.post("/v1/projects/alpha/archive")).status_code == 200
+    assert (await ada.get(JOBS)).status_code == 200
+    refused = await ada.post(JOBS, json=await _spec(plane))
+    assert (refused.status_code, "archived" in refused.text) == (403, True)
+    assert (await admin.post("/v1/projects/alpha/restore")).status_code == 200
+    assert (await ada.post(JOBS, json=await _spec(plane))).status_code == 202
+
+
+async def test_service_accounts_hold_roles_and_stay_in_their_organization(
+    people: People, admin: httpx.AsyncClient
+) -> None:
+    made = await admin.post("/v1/organizations/acme/service-accounts", json={"name": "ci"})
+    assert made.json()["id"] == "ci@acme"
+    token = await admin.post("/v1/organizations/acme/service-accounts/ci/tokens", json={"name": "pipeline"})
+    bot = people.holding(token.json()["secret"])
+    assert (await bot.get(JOBS)).status_code == 404
+    assert (await admin.put("/v1/projects/alpha/members/ci@acme/roles/developer")).status_code == 204
+    assert (await bot.get(JOBS)).status_code == 200
+    assert (await bot.get("/v1/me")).json()["kind"] == "service_account"
+    assert (await admin.put("/v1/projects/default/members/ci@acme/roles/viewer")).status_code == 404
+    await admin.post("/v1/organizations/acme/service-accounts/ci/disable")
+    assert (await bot.get(JOBS)).status_code == 401
+    await admin.post("/v1/organizations/acme/service-accounts/ci/enable")
+    assert (await bot.get(JOBS)).status_code == 200
+
+
+async def test_every_act_is_on_record(plane: ControlPlane, people: People, admin: httpx.AsyncClient) -> None:
+    ada = await people.make("ada", "alpha/developer")
+    await ada.put("/v1/projects/alpha/members/ada@example.com/roles/admin")
+    async with plane.database.transaction() as session:
+        rows = list(await session.execute(select(AuditRow.verb, AuditRow.outcome)))
+        people_there = list(await session.scalars(select(PrincipalRow.id)))
+    accepted = {verb for verb, outcome in rows if outcome == "accepted"}
+    assert accepted >= {
+        "organization.create",
+        "project.create",
+        "user.create",
+        "member.grant",
+        "token.create",
+    }
+    assert any(outcome == "refused" for _, outcome in rows)
+    assert "ada@example.com" in people_there
+    assert (await ada.get("/v1/projects/alpha/audit")).status_code == 403
+    auditor = await people.make("aud", "organization/auditor")
+    found = (await auditor.get("/v1/organizations/acme/audit")).json()["data"]
+    assert {row["project_id"] for row in found} <= {"alpha", "beta"}
+    assert (await auditor.get("/v1/audit")).status_code == 403
+
+
+async def _spec(plane: ControlPlane) -> dict[str, Any]:
+    """A spec that can be submitted to either project, whose dataset is put there first."""
+    async with plane.database.transaction() as session:
+        for project in ("alpha", "beta"):
+            await session.execute(text(_DATASET), {"project": project})
+    return FINE_TUNE_EXAMPLE
+
+
+async def _submit(plane: ControlPlane, http: httpx.AsyncClient) -> str:
+    answer = await http.post(JOBS, json=await _spec(plane))
+    assert answer.status_code == 202, answer.text
+    return answer.json()["id"]
+
+
+async def _run(database: Database, statement: str) -> None:
+    async with database.transaction() as session:
+        await session.execute(text(statement))
+
+
+_DATASET = """
+    INSERT INTO dataset_versions (project_id, name, version, digest, format, rows_train, rows_validation,
+        manifest, created_by)
+    VALUES (:project, 'support-chats', 3, 'sha256:00', 'messages', 1, 1, '{}', 'somebody')
+    ON CONFLICT DO NOTHING
+"""

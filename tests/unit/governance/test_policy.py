@@ -1,0 +1,99 @@
+"""The rules of access, and that docs/access.md says the same."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from steelyard.governance.policy import (
+    PERMISSIONS,
+    InstallationRole,
+    Resource,
+    Role,
+    Scope,
+    Standing,
+    decide,
+    weigh_grant,
+)
+from steelyard.specs.access import OrganizationRole, Permission, ProjectRole
+
+DOCS = Path(__file__).parents[3] / "docs" / "access.md"
+PROJECT = Resource("project", "alpha")
+ORGANIZATION = Resource("organization", "acme")
+INSTALLATION = Resource("installation", "installation")
+COLUMNS: tuple[Role, ...] = (*ProjectRole, *OrganizationRole, *InstallationRole)
+
+
+def person(*roles: Role, scope: Scope | None = None, active: bool = True, member: bool = True) -> Standing:
+    return Standing("user", active, frozenset(roles), member, scope=scope or Scope())
+
+
+OPERATOR = person(InstallationRole.OPERATOR, member=False)
+ARCHIVED = Resource("project", "alpha", archived=True)
+
+
+@pytest.mark.parametrize(
+    ("standing", "permission", "resource", "outcome"),
+    [
+        (person(ProjectRole.VIEWER), Permission.JOB_READ, PROJECT, "allow"),
+        (person(ProjectRole.VIEWER), Permission.JOB_SUBMIT, PROJECT, "deny"),
+        (person(ProjectRole.VIEWER, ProjectRole.APPROVER), Permission.APPROVAL_DECIDE, PROJECT, "allow"),
+        (person(member=False), Permission.JOB_READ, PROJECT, "hidden"),
+        (person(ProjectRole.ADMIN, active=False), Permission.JOB_READ, PROJECT, "gone"),
+        (person(OrganizationRole.OWNER), Permission.BUDGET_WRITE, PROJECT, "allow"),
+        (person(ProjectRole.ADMIN), Permission.BUDGET_WRITE, PROJECT, "deny"),
+        (person(OrganizationRole.OWNER), Permission.QUOTA_WRITE, PROJECT, "deny"),
+        (OPERATOR, Permission.QUOTA_WRITE, PROJECT, "allow"),
+        (OPERATOR, Permission.JOB_READ, PROJECT, "hidden"),
+        (OPERATOR, Permission.ORGANIZATION_WRITE, ORGANIZATION, "hidden"),
+        (OPERATOR, Permission.ORGANIZATION_WRITE, INSTALLATION, "allow"),
+        (person(member=False), Permission.POOL_READ, INSTALLATION, "deny"),
+        (person(), Permission.ORGANIZATION_READ, ORGANIZATION, "allow"),
+        (person(), Permission.COST_READ, ORGANIZATION, "deny"),
+        (person(OrganizationRole.OWNER), Permission.JOB_SUBMIT, ARCHIVED, "deny"),
+        (person(OrganizationRole.OWNER), Permission.MEMBER_WRITE, ARCHIVED, "allow"),
+        (Standing("attempt", False), Permission.JOB_READ, PROJECT, "hidden"),
+        (Standing("anonymous", False), Permission.JOB_READ, PROJECT, "hidden"),
+        (Standing("system", False), Permission.JOB_CONTROL, PROJECT, "allow"),
+        (Standing("user", True, is_local_admin=True), Permission.POOL_WRITE, INSTALLATION, "allow"),
+    ],
+)  # fmt: skip
+def test_who_may_what(standing: Standing, permission: Permission, resource: Resource, outcome: str) -> None:
+    assert decide(standing, permission, resource).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("scope", "permission", "outcome"),
+    [
+        (Scope(frozenset({"alpha"})), Permission.JOB_SUBMIT, "allow"),
+        (Scope(frozenset({"beta"})), Permission.JOB_SUBMIT, "hidden"),
+        (Scope(permissions=frozenset({Permission.JOB_READ})), Permission.JOB_SUBMIT, "deny"),
+        (Scope(permissions=frozenset({Permission.BUDGET_WRITE})), Permission.BUDGET_WRITE, "deny"),
+    ],
+)
+def test_a_token_bounds_and_never_widens(scope: Scope, permission: Permission, outcome: str) -> None:
+    assert decide(person(ProjectRole.DEVELOPER, scope=scope), permission, PROJECT).outcome == outcome
+
+
+def test_a_refusal_names_the_roles_that_would_do() -> None:
+    said = decide(person(ProjectRole.VIEWER), Permission.JOB_SUBMIT, PROJECT).reason
+    assert said == "'job.submit' needs the role 'developer', 'admin' or 'owner' in project 'alpha'"
+
+
+@pytest.mark.parametrize("role", [*ProjectRole, *OrganizationRole])
+def test_whoever_may_grant_all_holds_all(role: Role) -> None:
+    assert weigh_grant(person(OrganizationRole.OWNER), role).outcome == "allow"
+    assert weigh_grant(person(ProjectRole.VIEWER), role).outcome == (
+        "allow" if role is ProjectRole.VIEWER else "deny"
+    )
+
+
+def test_the_page_shows_the_rules_table() -> None:
+    rows = re.findall(r"^\| `([a-z.]+)` \|(.*)\|$", DOCS.read_text(), re.MULTILINE)
+    shown = {
+        Permission(name): {role for role, cell in zip(COLUMNS, cells.split("|"), strict=True) if cell.strip()}
+        for name, cells in rows
+    }
+    assert shown == {
+        permission: {role for role in COLUMNS if permission in PERMISSIONS[role]} for permission in Permission
+    }
