@@ -8,13 +8,17 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import select, update
-from tests.contract.ingests import PROJECT, carry_out, digest_of, ingest, jsonl, upload
+from sqlalchemy import insert, select, text, update
+from temporalio.testing import ActivityEnvironment
+from tests.contract.ingests import PROJECT, activities_of, carry_out, digest_of, ingest, jsonl, upload
 from tests.control_plane import ControlPlane, serve
 
 from steelyard.datasets.files import export_folder
+from steelyard.datasets.orders import pin_derivation
 from steelyard.datasets.store import key_of, report_key
 from steelyard.datasets.sweeping import SweepingService
+from steelyard.governance import access
+from steelyard.specs.ingests import DeriveRequest
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AuditRow, DatasetVersionRow, IngestRow, JobRow
 
@@ -163,6 +167,31 @@ class TestDeletion:
         again = await ingest(plane, jsonl(ROWS))
         assert (again["version"]["version"], again["version"]["created"]) == (1, False)
         assert (await http.get(f"{PROJECT}/datasets/chats@v1")).status_code == 200
+        assert (await verbs(plane)).count("data.publish_again") == 1
+
+    async def test_who_is_just_about_to_use_a_version_is_waited_for(
+        self, plane: ControlPlane, http: httpx.AsyncClient
+    ) -> None:
+        await ingest(plane, jsonl(ROWS))
+        body = {"parent": "chats@v1", "where": "chars > 20"}
+        async with plane.database.transaction() as session:
+            project = access.ProjectId("default")
+            terms = await pin_derivation(session, project, DeriveRequest.model_validate(body))
+            deleting = asyncio.create_task(http.delete(f"{PROJECT}/datasets/chats@v1", timeout=60))
+            await until_somebody_waits(plane)
+            await session.execute(
+                insert(IngestRow).values(
+                    id="ing_x", project_id="default", name="long", state="queued", spec={}, progress={},
+                    error={}, uploads={"files": [], "derive": terms}, created_by="admin",
+                )
+            )  # fmt: skip
+        told = (await deleting).json()
+        assert (told["outcome"], told["kept_for"]) == ("tombstone", "ingest ing_x")
+        refused = await http.post(f"{PROJECT}/datasets/long/derivations", json=body)
+        assert refused.status_code == 422
+        assert "was deleted by" in refused.json()["error"]["message"]
+        await ActivityEnvironment().run(activities_of(plane).run_ingest, "ing_x")
+        assert (await http.get(f"{PROJECT}/ingests/ing_x")).json()["version"]["version"] == 1
 
     async def test_a_bare_name_is_no_version(self, plane: ControlPlane, http: httpx.AsyncClient) -> None:
         await ingest(plane, jsonl(OTHERS))
@@ -292,6 +321,16 @@ async def test_rows_that_a_suite_asks_for_are_dropped_and_the_suite_is_named(
     async with plane.database.transaction() as session:
         row = await session.get_one(DatasetVersionRow, ("default", "chats", 1))
     assert list(row.manifest["evaluation_sets"]) == ["smoke@sha256:00"]
+
+
+async def until_somebody_waits(plane: ControlPlane) -> None:
+    """Return when a transaction of another connection waits for a lock."""
+    async with asyncio.timeout(30):
+        while True:
+            async with plane.database.transaction() as session:
+                waiting = await session.scalar(text("SELECT count(*) FROM pg_locks WHERE NOT granted"))
+            if waiting:
+                return
 
 
 async def shards_of(plane: ControlPlane) -> list[Path]:

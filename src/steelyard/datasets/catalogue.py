@@ -33,12 +33,13 @@ class DatasetVersion:
 
 
 async def resolve(
-    session: AsyncSession, project: ProjectId, ref: str, *, deleted_too: bool = False
+    session: AsyncSession, project: ProjectId, ref: str, *, deleted_too: bool = False, hold: bool = False
 ) -> DatasetVersion:
     """Return the version that `name@vN`, or a bare `name` (its newest), stands for.
 
     Args:
         deleted_too: tombstones count; for lineage, and for what was begun before.
+        hold: nobody deletes the version before this transaction ends; for who writes down that it is used.
 
     Raises:
         InvalidSpec: the project has no such dataset or version.
@@ -51,6 +52,8 @@ async def resolve(
         query = query.where(DatasetVersionRow.version == version)
     elif not deleted_too:
         query = query.where(DatasetVersionRow.deleted_at.is_(None))
+    if hold:
+        query = query.with_for_update(read=True, key_share=True)
     row = await session.scalar(query.order_by(DatasetVersionRow.version.desc()).limit(1))
     if row is None:
         raise InvalidSpec(

@@ -71,6 +71,6 @@ async def _manifest(session: AsyncSession, project: ProjectId, ref: str) -> dict
 
 async def _pinned(session: AsyncSession, project: ProjectId, ref: str, param: str) -> str:
     try:
-        return (await catalogue.resolve(session, project, ref)).ref
+        return (await catalogue.resolve(session, project, ref, hold=True)).ref
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param=param) from error

@@ -203,7 +203,7 @@ async def _parent_ref(session: AsyncSession, project: access.ProjectId, request:
     if request.append_to is None:
         return None
     try:
-        return (await catalogue.resolve(session, project, request.append_to)).ref
+        return (await catalogue.resolve(session, project, request.append_to, hold=True)).ref
     except InvalidRequest as error:
         raise InvalidRequest(error.message, param="append_to") from error
 
@@ -250,8 +250,7 @@ async def _publish(session: AsyncSession, row: IngestRow, manifest: VersionManif
         )
     )
     if present is not None:
-        # The same rows have come again, from somebody who may write: the tombstone is lifted.
-        present.deleted_at = present.deleted_by = None
+        await _lift_tombstone(session, row, present)
         return present.version, False
     dataset.latest_version += 1
     await session.execute(
@@ -273,6 +272,19 @@ async def _publish(session: AsyncSession, row: IngestRow, manifest: VersionManif
         project_id=row.project_id, after_digest=manifest.digest, detail={"ingest": row.id},
     )  # fmt: skip
     return dataset.latest_version, True
+
+
+async def _lift_tombstone(session: AsyncSession, row: IngestRow, present: DatasetVersionRow) -> None:
+    """The same rows have come again, from somebody who may write: they count again."""
+    if present.deleted_at is None:
+        return
+    detail = {"ingest": row.id, "deleted_by": present.deleted_by}
+    present.deleted_at = present.deleted_by = None
+    await audit.record(
+        session, Actor(kind="user", id=row.created_by), "data.publish_again", "dataset",
+        f"{present.name}@v{present.version}",
+        project_id=row.project_id, after_digest=present.digest, detail=detail,
+    )  # fmt: skip
 
 
 async def _locked(session: AsyncSession, ingest_id: str) -> IngestRow:

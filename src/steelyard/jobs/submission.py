@@ -211,7 +211,7 @@ async def _pin(
         spec = spec.model_copy(update={"evaluation": pinned_block})
     if spec.dataset is None:
         return spec, None
-    dataset = await catalogue.resolve(session, project, spec.dataset.ref)
+    dataset = await catalogue.resolve(session, project, spec.dataset.ref, hold=True)
     if spec.dataset.format not in (None, dataset.format):
         raise InvalidSpec(
             f"dataset {dataset.ref} holds {dataset.format}, the job expects {spec.dataset.format};"
