@@ -1,4 +1,4 @@
-"""`evals run|list|show|compare|samples` and `evals suites add|list|show|remove`."""
+"""`evals run|list|show|compare|samples`, `evals suites add|list|show|remove`, `evals canaries plant`."""
 
 from pathlib import Path
 from typing import Annotated, Any
@@ -7,6 +7,7 @@ import typer
 from rich.table import Table
 from rich.text import Text
 
+from steelyard.cli import canaries
 from steelyard.cli.evaluation_tables import (
     comparison_table,
     evaluation_lines,
@@ -51,6 +52,7 @@ def register(app: typer.Typer) -> None:
     ):
         suites.command(name)(command)
     group.add_typer(suites, name="suites")
+    canaries.register(group)
     app.add_typer(group, name="evals", rich_help_panel="Look")
 
 
