@@ -3,7 +3,8 @@
 The same model, tasks, batch size and thread, each side in a process of its own, in turn; the ratio is that of
 samples/s within a round. Both sides load the model, ask every question and write every sample down. The
 attempt does so shard by shard, each on the disk before the next, which is what lets it be killed. The figures
-of both sides must be equal, or nothing is printed.
+of both sides must be equal, or nothing is printed. The aim is a median ratio of 0.95 at least; on a busy
+machine the one by processor time is the one that says something.
 """
 
 import argparse
@@ -45,16 +46,17 @@ def main() -> None:
     print(f"{report['samples']} samples of {options.model}, 1 thread; load {report['load']}")
     for name in ("steelyard", "by_hand"):
         print(f"{name:>10}: {report[name]['samples_per_second']} samples/s (min, median, max)")
-    print(f"     ratio: {report['ratio']} (aim: median >= 0.95)")
+    print(f"     ratio: {report['ratio']} by the wall, {report['processor_ratio']} by processor time")
 
 
-def _round(model: Path, scratch: Path, limit: int, number: int) -> dict[str, float]:
+def _round(model: Path, scratch: Path, limit: int, number: int) -> dict[str, dict[str, float]]:
     """Run both sides, the other one first in every second round."""
     sides = ("steelyard", "by_hand") if number % 2 == 0 else ("by_hand", "steelyard")
     found = {side: _once(side, model, scratch / side, limit) for side in sides}
     if found["steelyard"]["figures"] != found["by_hand"]["figures"]:
         raise SystemExit(f"the sides differ: {found}")
-    return {side: float(answer["seconds"]) for side, answer in found.items()}
+    clocks = ("seconds", "processor_seconds")
+    return {side: {clock: float(answer[clock]) for clock in clocks} for side, answer in found.items()}
 
 
 def _once(side: str, model: Path, scratch: Path, limit: int) -> dict[str, Any]:
@@ -86,7 +88,7 @@ def _resolve(name: str, cache: Path) -> Path:
 
 
 def _report(
-    options: argparse.Namespace, rounds: list[dict[str, float]], load: tuple[float, float]
+    options: argparse.Namespace, rounds: list[dict[str, dict[str, float]]], load: tuple[float, float]
 ) -> dict[str, Any]:
     samples = sum(min(options.limit, _lines(path)) for path in _SUITE.glob("*.jsonl"))
     return {
@@ -94,12 +96,17 @@ def _report(
         "samples": samples,
         "rounds": len(rounds),
         "load": [round(each, 1) for each in load],
-        "ratio": _spread([each["by_hand"] / each["steelyard"] for each in rounds]),
+        "ratio": _ratio(rounds, "seconds"),
+        "processor_ratio": _ratio(rounds, "processor_seconds"),
         **{
-            side: {"samples_per_second": _spread([samples / each[side] for each in rounds])}
+            side: {"samples_per_second": _spread([samples / each[side]["seconds"] for each in rounds])}
             for side in ("steelyard", "by_hand")
         },
     }
+
+
+def _ratio(rounds: list[dict[str, dict[str, float]]], clock: str) -> list[float]:
+    return _spread([each["by_hand"][clock] / each["steelyard"][clock] for each in rounds])
 
 
 def _lines(path: Path) -> int:
