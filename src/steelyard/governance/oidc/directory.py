@@ -5,8 +5,9 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import audit
-from steelyard.governance.identity import Actor
+from steelyard.governance.identity import LOCAL_ADMIN_ID, Actor
 from steelyard.governance.oidc.provider import ExternalIdentity
+from steelyard.governance.principals import free_name
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import Unauthenticated
 from steelyard.kit.ids import new_id
@@ -48,23 +49,38 @@ class Directory:
             return principal.id
 
     async def _find_or_make(self, session: AsyncSession, identity: ExternalIdentity) -> PrincipalRow:
-        await session.execute(
-            upsert(PrincipalRow)
-            .values(
-                id=new_id("usr"),
-                kind="user",
-                email=identity.email,
-                display_name=identity.display_name or identity.email or identity.subject,
-                issuer=identity.issuer,
-                subject=identity.subject,
-                created_by="system",
+        query = (
+            select(PrincipalRow)
+            .where(PrincipalRow.issuer == identity.issuer, PrincipalRow.subject == identity.subject)
+            .with_for_update()
+        )
+        if (known := await session.scalar(query)) is not None:
+            return known
+        if not await self._take_prepared(session, identity):
+            # Called as others write of him, so that lists and the trail can be read without looking ids up.
+            await _make(session, identity, await free_name(session, identity.email))
+        if (made := await session.scalar(query)) is not None:
+            return made
+        await _make(session, identity, new_id("usr"))
+        return (await session.scalars(query)).one()
+
+    async def _take_prepared(self, session: AsyncSession, identity: ExternalIdentity) -> bool:
+        """Give the identity the user that was made for its (verified) address before, if there is one."""
+        if not identity.email:
+            return False
+        taken = await session.scalar(
+            update(PrincipalRow)
+            .where(
+                PrincipalRow.id == identity.email.lower(),
+                PrincipalRow.id != LOCAL_ADMIN_ID,
+                PrincipalRow.kind == "user",
+                PrincipalRow.issuer.is_(None),
+                PrincipalRow.deleted_at.is_(None),
             )
-            .on_conflict_do_nothing(index_elements=["issuer", "subject"])
+            .values(issuer=identity.issuer, subject=identity.subject)
+            .returning(PrincipalRow.id)
         )
-        query = select(PrincipalRow).where(
-            PrincipalRow.issuer == identity.issuer, PrincipalRow.subject == identity.subject
-        )
-        return (await session.scalars(query.with_for_update())).one()
+        return taken is not None
 
     async def _replace_groups(
         self, session: AsyncSession, principal_id: str, identity: ExternalIdentity
@@ -76,3 +92,20 @@ class Directory:
                 for group in identity.groups
             ]
             await session.execute(insert(PrincipalGroupRow), rows)
+
+
+async def _make(session: AsyncSession, identity: ExternalIdentity, name: str) -> None:
+    """Insert the user, unless another sign-in of his, or somebody of that name, came first."""
+    await session.execute(
+        upsert(PrincipalRow)
+        .values(
+            id=name,
+            kind="user",
+            email=identity.email,
+            display_name=identity.display_name or identity.email or identity.subject,
+            issuer=identity.issuer,
+            subject=identity.subject,
+            created_by="system",
+        )
+        .on_conflict_do_nothing()
+    )
