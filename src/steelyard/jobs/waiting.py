@@ -36,7 +36,8 @@ def look_ahead(snapshot: Snapshot, job_id: str) -> Outlook | None:
     mine = standings.of(lane.project)
     reason = decide(snapshot).why(job_id)
     sentences = [_order(standings, mine, snapshot, lane)]
-    for flavor in sorted({group.key.flavor for group in pool.candidates(lane.shape)}):
+    offered = {group.key.flavor for group in pool.candidates(lane.shape)}
+    for flavor in sorted(offered or {node.flavor for node in snapshot.nodes}):
         if lane.shape.gpus > 0:
             sentences += _quota(standings, mine, snapshot, pool, flavor)
         sentences += _own(mine, snapshot, pool, flavor)
