@@ -3,16 +3,14 @@
 import importlib
 import json
 import signal
-import threading
 import time
-from collections.abc import Callable, Generator, Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from tests.chat_api import serve_chats
 from tests.run_factory import make_run, read_outcome, start_trainer
 
 from steelyard.runtime.manifests import read_manifest
@@ -162,7 +160,7 @@ class TestKilled:
 class TestEndpoint:
     def test_a_model_behind_an_api_is_evaluated_with_its_key_from_a_file(self, tmp_path: Path) -> None:
         suite = _SUITE.model_copy(update={"tasks": ["stdlib_modules"]})
-        with _chat_server(_name_module) as (url, seen):
+        with serve_chats(_name_module) as (url, seen):
             run_path = _endpoint_run(tmp_path / "job", url, suite)
             assert evaluate.main(run_path) == ExitCode.DONE, read_outcome(run_path).message
         metrics = read_outcome(run_path).metrics
@@ -174,14 +172,14 @@ class TestEndpoint:
 
     def test_likelihoods_are_refused(self, tmp_path: Path) -> None:
         suite = _SUITE.model_copy(update={"tasks": ["stdlib_purposes"]})
-        with _chat_server(str.upper) as (url, _):
+        with serve_chats(str.upper) as (url, _):
             run_path = _endpoint_run(tmp_path / "job", url, suite)
             assert evaluate.main(run_path) == ExitCode.BAD_CONFIG
         assert "generate_until" in read_outcome(run_path).message
 
     def test_a_wrong_key_is_not_tried_again(self, tmp_path: Path) -> None:
         suite = _SUITE.model_copy(update={"tasks": ["stdlib_modules"]})
-        with _chat_server(str.upper, status=401) as (url, seen):
+        with serve_chats(str.upper, status=401) as (url, seen):
             run_path = _endpoint_run(tmp_path / "job", url, suite)
             assert evaluate.main(run_path) == ExitCode.BAD_CONFIG
         assert len(seen) == 1
@@ -200,36 +198,6 @@ def _endpoint_run(job_dir: Path, url: str, suite: SuiteFolder) -> Path:
     secrets.mkdir()
     (secrets / "API_KEY").write_text("key-of-somebody\n")
     return run_path
-
-
-@contextmanager
-def _chat_server(
-    answer: Callable[[str], str], status: int = 200
-) -> Generator[tuple[str, list[dict[str, Any]]]]:
-    seen: list[dict[str, Any]] = []
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            seen.append({"body": body, "authorization": self.headers["Authorization"]})
-            text = answer(body["messages"][-1]["content"])
-            reply = json.dumps({"choices": [{"message": {"content": text}}]}).encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(reply)))
-            self.end_headers()
-            self.wfile.write(reply)
-
-        def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - its name in the base class
-            return
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/v1", seen
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 def _by_hand(tmp_path: Path) -> dict[str, Any]:

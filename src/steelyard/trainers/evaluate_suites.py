@@ -6,7 +6,7 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from steelyard.runtime.failures import bad_config
-from steelyard.specs.evaluations import LIBRARY_PREFIX, is_built_in
+from steelyard.specs.evaluations import is_built_in
 from steelyard.specs.safety import is_safety_suite
 from steelyard.specs.states import Reason
 from steelyard.trainers.evaluate_builtin import Choices, Heldout
@@ -53,21 +53,9 @@ def load_workload(
             f"run.json names no folder for suite {name}: submit again.",
             param="evaluation.suites",
         )
-    if not name.startswith(LIBRARY_PREFIX):
-        _stay_offline()
     return Tasks(folder, orders.evaluation, scratch)
 
 
 def is_task_suite(name: str) -> bool:
     """Whether the engine runs it, rather than the platform itself."""
     return not is_built_in(name)
-
-
-def _stay_offline() -> None:
-    """A suite's files are all that its tasks may read: nothing is looked for on a hub."""
-    import datasets.config  # noqa: PLC0415 - takes a second, and only suites of tasks need it
-    import huggingface_hub.constants  # noqa: PLC0415 - as above
-
-    datasets.config.HF_HUB_OFFLINE = True
-    datasets.config.HF_DATASETS_OFFLINE = True
-    huggingface_hub.constants.HF_HUB_OFFLINE = True

@@ -6,16 +6,19 @@ those of its loop, which a contract test compares.
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 # pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false
 
+import contextlib
 import json
 import math
 import random
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import datasets.config
+import huggingface_hub.constants
 from jinja2 import BaseLoader, StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from lm_eval import utils as engine_utils
@@ -182,8 +185,11 @@ def _load(folder: SuiteFolder, scratch: Path) -> dict[str, Any]:
     )
     sandbox.filters.update(engine_utils.env.filters)
     engine_utils.env = sandbox
+    if folder.path is None:
+        return _load_library(folder.name)
     try:
-        return _load_library(folder.name) if folder.path is None else _load_folder(folder, scratch)
+        with _offline():
+            return _load_folder(folder, scratch)
     except (OSError, KeyError, ValueError, TypeError, AttributeError) as error:
         raise bad_config(
             Reason.BAD_CONFIG,
@@ -209,8 +215,37 @@ def _load_folder(folder: SuiteFolder, scratch: Path) -> dict[str, Any]:
 
 
 def _load_library(name: str) -> dict[str, Any]:
+    task = name.removeprefix(LIBRARY_PREFIX)
     manager = TaskManager()
-    return dict(manager.load([name.removeprefix(LIBRARY_PREFIX)])["tasks"])
+    if task not in manager.task_index:
+        raise bad_config(
+            Reason.BAD_CONFIG,
+            f"lm-evaluation-harness {LM_EVAL_VERSION} has no task {task!r}: check the name.",
+            param="evaluation.suites",
+        )
+    try:
+        return dict(manager.load([task])["tasks"])
+    except (OSError, ValueError, RuntimeError) as error:
+        raise bad_config(
+            Reason.BAD_CONFIG,
+            f"The data of {name} can't be had ({type(error).__name__}): its tasks read a hub. Let the node "
+            "reach one, or add a suite with its own files.",
+            param="evaluation.suites",
+        ) from error
+
+
+@contextlib.contextmanager
+def _offline() -> Generator[None]:
+    """A suite's files are all that its tasks may read: nothing is looked for on a hub meanwhile."""
+    switches = ((datasets.config, "HF_HUB_OFFLINE"), (huggingface_hub.constants, "HF_HUB_OFFLINE"))
+    before = [getattr(module, name) for module, name in switches]
+    for module, name in switches:
+        setattr(module, name, True)
+    try:
+        yield
+    finally:
+        for (module, name), value in zip(switches, before, strict=True):
+            setattr(module, name, value)
 
 
 def _inside(files: Any, root: Path) -> Any:
