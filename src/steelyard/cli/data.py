@@ -3,7 +3,7 @@
 import shutil
 import sys
 import tempfile
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -20,6 +20,7 @@ from steelyard.cli.session import connect
 from steelyard.kit.errors import InvalidRequest
 from steelyard.specs.datasets import DatasetVersionView
 from steelyard.specs.ingests import IngestView
+from steelyard.specs.tokens import TokenCacheView
 
 _SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".csv")
 _PACKED = (".gz", ".zst")
@@ -167,16 +168,19 @@ def list_datasets(project: ProjectName = None, as_json: JsonFlag = False) -> Non
 
 
 def show(ref: Ref, project: ProjectName = None, as_json: JsonFlag = False) -> None:
-    """Show a version: digest, counts, and what each stage kept and dropped."""
+    """Show a version: digest, counts, what each stage kept and dropped, and its tokenized caches."""
     with connect(project) as client:
         version = client.datasets.show(ref)
+        caches = client.datasets.tokenized(f"{version.name}@v{version.version}")
     if as_json:
-        write_json(_document(version))
+        write_json(_document(version) | {"tokenized": [each.model_dump(mode="json") for each in caches]})
         return
     screen = Screen()
     screen.print(f"{version.name}@v{version.version}  {version.format}  {version.digest}")
     screen.print(f"train {version.rows_train} rows, validation {version.rows_validation} rows")
     screen.print(_stage_table(version))
+    if caches:
+        screen.print(_token_table(caches))
 
 
 def head(
@@ -298,6 +302,21 @@ def _stage_table(version: DatasetVersionView) -> Table:
     for stage in version.stages:
         why = ", ".join(f"{reason} {count}" for reason, count in stage.reasons.items())
         table.add_row(stage.name, str(stage.rows_in), str(stage.rows_kept), str(stage.rows_dropped), why)
+    return table
+
+
+def _token_table(caches: Sequence[TokenCacheView]) -> Table:
+    table = Table("TOKENIZED FOR", "LENGTH", "PACKED", "ROWS", "TOKENS", "LEARNED", "LAST USED", box=None)
+    for each in caches:
+        table.add_row(
+            each.tokenizer,
+            str(each.max_length),
+            "yes" if each.packing else "no",
+            str(each.rows),
+            str(each.tokens),
+            str(each.loss_tokens),
+            f"{each.last_used_at:%Y-%m-%d %H:%M}",
+        )
     return table
 
 

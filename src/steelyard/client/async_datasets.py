@@ -20,6 +20,7 @@ from steelyard.specs.ingests import (
     MixPart,
     UploadView,
 )
+from steelyard.specs.tokens import TokenCacheView
 
 _LOOK_SECONDS = 0.3
 
@@ -134,6 +135,10 @@ class AsyncDatasets:
         async with self._transport.stream(dataset_calls.rows(self._project, ref, split)) as stream:
             async for chunk in stream.chunks():
                 yield chunk
+
+    async def tokenized(self, ref: str) -> builtins.list[TokenCacheView]:
+        """Return the tokenized caches of a version, the one used last first."""
+        return (await self._transport.send(dataset_calls.tokenized(self._project, ref))).data
 
     async def verify(self, ref: str) -> VersionVerification:
         """Read all of a version again on the platform, and say whether it is what its digest says."""

@@ -22,6 +22,7 @@ from steelyard.specs.ingests import (
     UploadState,
     UploadView,
 )
+from steelyard.specs.tokens import TokenCacheView
 from steelyard.specs.views import ErrorBody, ListView
 
 _OF_BYTES = {"Content-Type": "application/octet-stream"}
@@ -179,6 +180,13 @@ def rows(project: str, ref: str, split: str | None) -> Call[bytes]:
 def report(project: str, ref: str, form: str) -> Call[bytes]:
     """Ask for the report of a version."""
     return Call("GET", f"{_version(project, ref)}/report", bytes, query=(("form", form),))
+
+
+def tokenized(project: str, ref: str) -> Call[ListView[TokenCacheView]]:
+    """Ask for the tokenized caches of a version."""
+    return Call(
+        "GET", f"{_version(project, ref)}/tokenized", ListView[TokenCacheView].model_validate_json
+    )
 
 
 def verify(project: str, ref: str) -> Call[VersionVerification]:

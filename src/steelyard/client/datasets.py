@@ -19,6 +19,7 @@ from steelyard.specs.ingests import (
     MixPart,
     UploadView,
 )
+from steelyard.specs.tokens import TokenCacheView
 
 _LOOK_SECONDS = 0.3
 
@@ -130,6 +131,10 @@ class Datasets:
         """Give all rows of a version, or of one split, as pieces of JSON Lines text."""
         with self._transport.stream(dataset_calls.rows(self._project, ref, split)) as stream:
             yield from stream.chunks()
+
+    def tokenized(self, ref: str) -> builtins.list[TokenCacheView]:
+        """Return the tokenized caches of a version, the one used last first."""
+        return (self._transport.send(dataset_calls.tokenized(self._project, ref))).data
 
     def verify(self, ref: str) -> VersionVerification:
         """Read all of a version again on the platform, and say whether it is what its digest says."""

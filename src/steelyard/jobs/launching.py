@@ -14,7 +14,7 @@ from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.tls import TlsClient
 from steelyard.specs.evaluations import EvaluationOrders
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
-from steelyard.specs.run import SECRETS_NAME, DatasetFiles, RunConfig, TrackingTarget
+from steelyard.specs.run import SECRETS_NAME, DatasetFiles, RunConfig, TokenFiles, TrackingTarget
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow
 
@@ -89,7 +89,7 @@ class LaunchService:
         evaluation: EvaluationOrders | None,
     ) -> RunConfig:
         folder = self._folders.job(job.project_id, job.id)
-        dataset = job.prepared.get("dataset")
+        dataset, tokens = job.prepared.get("dataset"), job.prepared.get("tokens")
         tuned = job.model_dir if attempt.stage == "evaluate" else None
         resumed = attempt.resumed_checkpoint_path
         return RunConfig(
@@ -109,6 +109,7 @@ class LaunchService:
             tuned_model_dir=str(folder / tuned) if tuned else None,
             evaluation=evaluation,
             dataset=DatasetFiles.model_validate(dataset) if dataset else None,
+            tokens=TokenFiles.model_validate(tokens) if tokens and attempt.stage == "train" else None,
             resume_from=str(folder / resumed) if resumed else None,
             api_url=self._api_url,
             tls=self._tls,

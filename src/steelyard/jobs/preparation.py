@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.datasets import catalogue
 from steelyard.datasets.files import DatasetFileService
+from steelyard.datasets.tokenized import Refusal, Tokenized, TokenizedService, Wanted
 from steelyard.evals.suite_folders import SuiteFolderService
 from steelyard.governance.access import ProjectId
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.jobs.launching import spec_of
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.references import ADAPTER_CONFIG, KnownModel, find_model
 from steelyard.kit.canonical import digest_json
@@ -24,9 +27,11 @@ from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidSpec, StorageFull, Unavailable
 from steelyard.runtime.files import write_atomically
 from steelyard.runtime.manifests import verify_manifest
+from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.manifest import MANIFEST_NAME
 from steelyard.specs.run import DatasetFiles
-from steelyard.specs.states import Reason
+from steelyard.specs.states import JobState, Reason
+from steelyard.specs.tokens import TokenProgress, refuse_share
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
 
@@ -51,6 +56,7 @@ class PreparationService:
         models_cache: folder of converted and downloaded base models.
         refuse_folder: says why a model that is named by its folder may not be read, if so.
         folders: where jobs' own models and checkpoints are.
+        tokens: has rows tokenized.
         python: the interpreter that has the training libraries.
     """
 
@@ -62,6 +68,7 @@ class PreparationService:
         refuse_folder: Callable[[str], str | None],
         suites: SuiteFolderService,
         folders: Folders,
+        tokens: TokenizedService,
         python: str = sys.executable,
         clock: Clock = utc_now,
     ) -> None:
@@ -71,6 +78,7 @@ class PreparationService:
         self._refuse_folder = refuse_folder
         self._suites = suites
         self._folders = folders
+        self._tokens = tokens
         self._python = python
         self._clock = clock
 
@@ -114,8 +122,43 @@ class PreparationService:
             prepared["model_path"] = model["path"]
             prepared["model_revision"] = model.get("revision")
             lineage["base_model"] = model["digest"]
-        await self._store(job_id, prepared, lineage)
+        tokenized = await self._tokenize(job, prepared)
+        if isinstance(tokenized, Refusal):
+            return Prepared(False, tokenized.reason, tokenized.message)
+        if tokenized is not None:
+            prepared["tokens"] = tokenized.files.model_dump(mode="json")
+            lineage["tokens"] = tokenized.files.digest
+        await self._store(job_id, prepared, lineage, tokenized)
         return Prepared(ready=True)
+
+    async def _tokenize(self, job: JobRow, prepared: dict[str, Any]) -> Tokenized | Refusal | None:
+        """Have the rows tokenized before any GPU is asked for. None where the job's own code reads them."""
+        spec = spec_of(job)
+        if not isinstance(spec, FineTuneSpec) or spec.method != "sft" or spec.model is None:
+            return None
+        wanted = Wanted(
+            project=ProjectId(job.project_id),
+            dataset=DatasetFiles.model_validate(prepared["dataset"]),
+            model=Path(prepared["model_path"]),
+            model_name=spec.model.name_or_path,
+            chat_template=spec.model.chat_template,
+            training=spec.training,
+        )
+        tokenized = await self._tokens.ensure(wanted, partial(self._tell_progress, job.id))
+        if isinstance(tokenized, Tokenized):
+            # How much is tolerated changes no token: another job may have made this cache.
+            refusal = refuse_share(tokenized.summary, spec.training)
+            return tokenized if refusal is None else Refusal(Reason.SEQUENCE_TOO_LONG, refusal)
+        return tokenized
+
+    async def _tell_progress(self, job_id: str, progress: TokenProgress) -> bool:
+        """Show how far it is; answer whether anybody still wants it."""
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, job_id)
+            if job.state == JobState.VALIDATING:
+                job.status_message = f"tokenizing {progress.done}/{progress.total} shards"
+                job.updated_at = self._clock()
+            return job.desired != "cancel"
 
     async def _use_known(
         self, known: KnownModel, prepared: dict[str, Any], lineage: dict[str, str], *, adapters: bool
@@ -148,12 +191,20 @@ class PreparationService:
         # What was deleted since the job was taken stays for it.
         return await catalogue.resolve(session, ProjectId(job.project_id), block["ref"], deleted_too=True)
 
-    async def _store(self, job_id: str, prepared: dict[str, Any], lineage: dict[str, str]) -> None:
+    async def _store(
+        self,
+        job_id: str,
+        prepared: dict[str, Any],
+        lineage: dict[str, str],
+        tokenized: Tokenized | None,
+    ) -> None:
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
             job.prepared = prepared
             job.lineage = {**lineage, **job.lineage}
             job.updated_at = self._clock()
+            if tokenized is not None:
+                await _tell_tokenized(session, job, tokenized)
             await append_event(
                 session, job, "job.prepared", "data and base model are ready", data=dict(lineage)
             )
@@ -198,6 +249,22 @@ class PreparationService:
         raise Unavailable(f"the base model {name!r} could not be made ready: {tail}")
 
 
+async def _tell_tokenized(session: AsyncSession, job: JobRow, tokenized: Tokenized) -> None:
+    found, summary = ("were tokenized before" if tokenized.hit else "are tokenized"), tokenized.summary
+    await append_event(
+        session,
+        job,
+        "job.tokenized",
+        f"{summary.rows_kept} of {summary.rows_in} rows {found}: {summary.tokens} tokens",
+        data={
+            "hit": tokenized.hit,
+            "key": tokenized.key,
+            "digest": tokenized.files.digest,
+            **summary.model_dump(),
+        },
+    )
+
+
 def _model_name(spec: dict[str, Any]) -> str | None:
     return spec["model"]["name_or_path"] if spec.get("model") else None
 
@@ -209,6 +276,7 @@ def _is_there(prepared: dict[str, Any]) -> bool:
         files = DatasetFiles.model_validate(prepared["dataset"])
         paths += [*files.train, *files.validation]
     paths += [each["path"] for each in prepared.get("suites", []) if each["path"] is not None]
+    paths += [prepared["tokens"]["folder"]] if prepared.get("tokens") else []
     paths += [prepared["base_adapter"]] if prepared.get("base_adapter") else []
     return all(Path(path).exists() for path in paths)
 

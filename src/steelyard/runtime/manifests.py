@@ -39,7 +39,7 @@ class Damage:
 def write_manifest(
     folder: Path,
     *,
-    kind: Literal["checkpoint", "model"],
+    kind: Literal["checkpoint", "model", "tokens"],
     job_id: str,
     attempt_id: str,
     epoch: int,

@@ -15,6 +15,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 
 from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.datasets.sweeping import SweepingService
+from steelyard.datasets.token_sweeping import TokenSweepingService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.kit.errors import SteelyardError
 from steelyard.server.budgets import keep_budgets
@@ -63,6 +64,7 @@ async def _run(settings: Settings) -> None:
         asyncio.create_task(keep_budgets(parts.budgets), name="budgets"),
         asyncio.create_task(keep_gpus_busy(parts.idleness), name="idle GPUs"),
         asyncio.create_task(_sweep(parts.sweeping), name="sweeper"),
+        asyncio.create_task(_sweep(parts.token_sweeping), name="sweeper of tokenized rows"),
         asyncio.create_task(parts.promotions.run(), name="aliases and webhooks"),
         asyncio.create_task(_work(settings, parts), name="temporal worker"),
     ]
@@ -129,7 +131,7 @@ async def _connect(settings: Settings, parts: WorkerParts) -> Client:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
 
-async def _sweep(sweeping: SweepingService) -> None:
+async def _sweep(sweeping: SweepingService | TokenSweepingService) -> None:
     """Take away what nobody refers to: soon while there is more, else once in a while."""
     while True:
         try:

@@ -70,6 +70,8 @@ class TrainingBlock(Spec):
     """Tokens per example."""
     overlong: Literal["error", "truncate", "drop"] = "error"
     """What happens to an example of more than `max_length` tokens."""
+    max_overlong_share: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0
+    """Share of rows that may be overlong where they are truncated or dropped; with more, the job fails."""
     packing: bool = False
     assistant_only_loss: bool = False
     """Loss on the assistant's turns alone; needs a chat template with generation marks."""

@@ -25,7 +25,7 @@ class Manifest(Message):
     """All files of one folder, by path relative to it."""
 
     version: Literal[1] = 1
-    kind: Literal["checkpoint", "model"]
+    kind: Literal["checkpoint", "model", "tokens"]
     job_id: str
     attempt_id: str
     epoch: int

@@ -24,6 +24,14 @@ class DatasetFiles(Message):
     validation: list[str]
 
 
+class TokenFiles(Message):
+    """A tokenized cache of the training rows. Where it isn't whole, the trainer tokenizes them itself."""
+
+    folder: str
+    """Absolute. Its manifest names its files."""
+    digest: str
+
+
 class TrackingTarget(Message):
     """The MLflow run that figures go to."""
 
@@ -57,6 +65,8 @@ class RunConfig(Message):
     tuned_model_dir: str | None = None
     """Stage evaluate after training: the finished model, to be set beside the base."""
     dataset: DatasetFiles | None
+    tokens: TokenFiles | None = None
+    """Stage train: `dataset.train` as token ids, where the platform has made them."""
     evaluation: EvaluationOrders | None = None
     """Stage evaluate: the cells to measure."""
     resume_from: str | None

@@ -71,6 +71,7 @@ class Reason(StrEnum):
     DATASET_EMPTY = "dataset_empty"
     DATASET_NOT_FOUND = "dataset_not_found"
     NO_CHAT_TEMPLATE = "no_chat_template"
+    BAD_CHAT_TEMPLATE = "bad_chat_template"
     SEQUENCE_TOO_LONG = "sequence_too_long"
     GATE_FAILED = "gate_failed"
     RETRIES_EXHAUSTED = "retries_exhausted"

@@ -12,8 +12,11 @@ from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.states import Reason
 
 
-def build_arguments(spec: FineTuneSpec, rank: Rank, output_dir: str) -> SFTConfig:
+def build_arguments(spec: FineTuneSpec, rank: Rank, output_dir: str, *, prepared: bool = False) -> SFTConfig:
     """Make TRL's arguments. Rows come tokenized, cut and masked, so TRL is told to leave them alone.
+
+    Args:
+        prepared: rows come packed as well, where packing is asked for.
 
     Raises:
         RunFailure: the spec asks for what this device can't do.
@@ -34,6 +37,7 @@ def build_arguments(spec: FineTuneSpec, rank: Rank, output_dir: str) -> SFTConfi
         max_grad_norm=training.max_grad_norm,
         max_length=training.max_length if training.packing else None,
         packing=training.packing,
+        dataset_kwargs={"skip_prepare_dataset": prepared},
         completion_only_loss=False,
         assistant_only_loss=False,
         activation_checkpointing=training.gradient_checkpointing,

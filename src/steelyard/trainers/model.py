@@ -3,15 +3,13 @@
 
 import json
 from pathlib import Path
-from typing import Any
 
 import torch
 from peft import LoraConfig
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
-from steelyard.runtime.failures import RunFailure, bad_config
 from steelyard.specs.blocks import LoraBlock, ModelBlock
-from steelyard.specs.states import Reason
+from steelyard.trainers.tokenizer import model_not_found, open_tokenizer
 
 _ADAPTER_CONFIG = "adapter_config.json"
 
@@ -22,15 +20,7 @@ def load_tokenizer(path: Path, block: ModelBlock) -> PreTrainedTokenizerBase:
     Raises:
         RunFailure: the folder holds no tokenizer.
     """
-    try:
-        tokenizer: Any = AutoTokenizer.from_pretrained(path)
-    except (OSError, ValueError) as error:
-        raise _not_found(path, block, error) from error
-    if tokenizer.pad_token is None:
-        tokenizer.pad_token = tokenizer.eos_token
-    if block.chat_template is not None:
-        tokenizer.chat_template = block.chat_template
-    return tokenizer
+    return open_tokenizer(path, block.name_or_path, block.chat_template)
 
 
 def load_model(path: Path, block: ModelBlock) -> PreTrainedModel:
@@ -43,7 +33,7 @@ def load_model(path: Path, block: ModelBlock) -> PreTrainedModel:
     try:
         return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, named))
     except (OSError, ValueError) as error:
-        raise _not_found(path, block, error) from error
+        raise model_not_found(path, block.name_or_path, error) from error
 
 
 def lora_config(block: LoraBlock | None) -> LoraConfig | None:
@@ -73,13 +63,3 @@ def name_base(folder: Path, block: ModelBlock, revision: str | None) -> None:
 def is_adapter(folder: Path) -> bool:
     """Whether a model folder holds an adapter, which needs its base."""
     return (folder / _ADAPTER_CONFIG).exists()
-
-
-def _not_found(path: Path, block: ModelBlock, error: Exception) -> RunFailure:
-    first = str(error).splitlines()[0]
-    return bad_config(
-        Reason.MODEL_NOT_FOUND,
-        f"No model could be loaded for {block.name_or_path!r} from {path}: {first}. "
-        "The folder needs config.json, safetensors weights and a tokenizer.",
-        param="model.name_or_path",
-    )

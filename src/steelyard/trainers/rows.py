@@ -25,28 +25,42 @@ def read_rows(paths: Sequence[str], shape: DatasetFormat, split: str) -> list[Ro
     Raises:
         RunFailure: a file is missing, a row is not of the format, or there is no row at all.
     """
-    if shape not in COLUMNS:
-        raise bad_config(
-            Reason.BAD_CONFIG,
-            f"Supervised fine-tuning takes messages, prompt_completion or text, not {shape}.",
-            param="dataset.format",
-        )
-    rows = [row for path in paths for row in _read_file(Path(path), COLUMNS[shape])]
+    _require_shape(shape)
+    rows = [row for path in paths for row in _read_file(Path(path), shape)]
+    require_rows(rows, shape, split)
+    return rows
+
+
+def require_rows(rows: Sequence[object], shape: DatasetFormat, split: str) -> None:
+    """Refuse a split that can't be trained on.
+
+    Raises:
+        RunFailure: it holds nothing, or rows of another shape.
+    """
+    _require_shape(shape)
     if not rows:
         raise bad_config(
             Reason.DATASET_EMPTY,
             f"The {split} split holds no row: ingest a version with rows, or choose another.",
             param="dataset.ref",
         )
-    return rows
 
 
-def _read_file(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
+def _require_shape(shape: DatasetFormat) -> None:
+    if shape not in COLUMNS:
+        raise bad_config(
+            Reason.BAD_CONFIG,
+            f"Supervised fine-tuning takes messages, prompt_completion or text, not {shape}.",
+            param="dataset.format",
+        )
+
+
+def _read_file(path: Path, shape: DatasetFormat) -> Iterator[Row]:
     try:
         with path.open(encoding="utf-8") as file:
             for number, line in enumerate(file, start=1):
                 if line.strip():
-                    yield _parse(line, path, number, columns)
+                    yield parse_row(line, path, number, shape)
     except FileNotFoundError as error:
         raise bad_config(
             Reason.DATASET_NOT_FOUND,
@@ -55,9 +69,14 @@ def _read_file(path: Path, columns: tuple[str, ...]) -> Iterator[Row]:
         ) from error
 
 
-def _parse(line: str, path: Path, number: int, columns: tuple[str, ...]) -> Row:
+def parse_row(line: str, path: Path, number: int, shape: DatasetFormat) -> Row:
+    """Read one line, which is `number` of `path`, counted from 1.
+
+    Raises:
+        RunFailure: it is not of the format.
+    """
     row: Row = json.loads(line)
-    missing = [column for column in columns if column not in row]
+    missing = [column for column in COLUMNS[shape] if column not in row]
     if missing:
         raise bad_config(
             Reason.BAD_CONFIG,

@@ -24,6 +24,7 @@ from steelyard.trainers.quiet import quieten_libraries
 from steelyard.trainers.rows import read_rows
 from steelyard.trainers.sft_trainer import SteelyardSFTTrainer
 from steelyard.trainers.sharding import require_sharded
+from steelyard.trainers.token_rows import open_rows
 from steelyard.trainers.tokenizing import tokenize
 
 
@@ -73,12 +74,16 @@ def _read_orders(run: RunConfig | None) -> Orders:
 
 def _prepare(context: Context, orders: Orders) -> SteelyardSFTTrainer:
     context.enter("loading")
-    arguments = build_arguments(orders.spec, context.rank, str(context.attempt_dir / "trainer"))
     tokenizer = load_tokenizer(orders.model_path, orders.model)
-    context.enter("tokenizing")
-    rows = _load_rows(orders, tokenizer)
+    cached = _open_cache(orders)
+    arguments = build_arguments(
+        orders.spec,
+        context.rank,
+        str(context.attempt_dir / "trainer"),
+        prepared=cached is not None,
+    )
+    rows = cached if cached is not None else _tokenize(context, orders, tokenizer)
     _leave_if_asked(context)
-    context.enter("loading")
     step_end = StepEnd(context)
     trainer = SteelyardSFTTrainer(
         context=context,
@@ -97,10 +102,24 @@ def _prepare(context: Context, orders: Orders) -> SteelyardSFTTrainer:
     return trainer
 
 
-def _load_rows(orders: Orders, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+def _open_cache(orders: Orders) -> Dataset | None:
+    """Map the rows that the platform has tokenized. All ranks look, so all ranks read the same."""
+    if orders.run.tokens is None:
+        return None
+    found = open_rows(orders.run.tokens)
+    if isinstance(found, str):
+        print(f"the tokenized rows can't be used and are made anew: {found}", flush=True)  # noqa: T201 - the job's log
+        return None
+    print(f"{len(found)} sequences mapped, tokens {orders.run.tokens.digest}", flush=True)  # noqa: T201 - the job's log
+    return found
+
+
+def _tokenize(context: Context, orders: Orders, tokenizer: PreTrainedTokenizerBase) -> Dataset:
+    context.enter("tokenizing")
     dataset = orders.dataset
     rows = read_rows(dataset.train, dataset.format, "train")
     examples = tokenize(rows, dataset.format, tokenizer, orders.spec.training)
+    context.enter("loading")
     return Dataset.from_dict(
         {
             "input_ids": [example.input_ids for example in examples],

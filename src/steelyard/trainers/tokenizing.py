@@ -5,29 +5,22 @@ its row-by-row passes. `-100` in labels: no loss on this token.
 """
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
+from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
-from steelyard.runtime.failures import bad_config
+from steelyard.runtime.failures import RunFailure, bad_config
 from steelyard.specs.blocks import DatasetFormat, TrainingBlock
+from steelyard.specs.outcome import ExitCode
 from steelyard.specs.states import Reason
+from steelyard.trainers.lengths import NO_LOSS, Example, Tally, judge_lengths
 from steelyard.trainers.rows import Row
 from steelyard.trainers.templates import has_marks
 
-NO_LOSS = -100
-
-
-@dataclass(frozen=True)
-class Example:
-    """One training example. `labels` runs parallel to `input_ids`; `loss_from` is where a completion
-    starts (0 where all of it is learned)."""
-
-    row: int
-    input_ids: list[int]
-    labels: list[int]
+_TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, AttributeError, IndexError, ValueError)
 
 
 def tokenize(
@@ -39,15 +32,9 @@ def tokenize(
         RunFailure: a row is too long, no row is left, or the tokenizer lacks the chat template.
     """
     check_options(rows, shape, tokenizer, training)
-    examples = list(_examples(rows, shape, tokenizer, training))
-    kept = list(_fit(examples, training.max_length, training.overlong))
-    if not kept:
-        raise bad_config(
-            Reason.DATASET_EMPTY,
-            f"No row is left to learn from: all {len(rows)} are longer than training.max_length "
-            f"{training.max_length}. Raise it.",
-            param="training.max_length",
-        )
+    tally = Tally(training)
+    kept = [each for one in encode(rows, shape, tokenizer, training) if (each := tally.fit(one)) is not None]
+    judge_lengths(tally.summary(), training)
     return kept
 
 
@@ -86,9 +73,14 @@ def is_chat(row: Row, shape: DatasetFormat) -> bool:
     return shape == "messages" or (shape == "prompt_completion" and isinstance(row["prompt"], list))
 
 
-def _examples(
+def encode(
     rows: Sequence[Row], shape: DatasetFormat, tokenizer: PreTrainedTokenizerBase, training: TrainingBlock
 ) -> Iterator[Example]:
+    """Tokenize rows, however long they get. `Example.row` counts from 0 at the first of `rows`.
+
+    Raises:
+        RunFailure: the chat template can't render a row.
+    """
     if shape == "prompt_completion":
         pairs = tokenize_pairs(rows, tokenizer, assistant_masks=training.assistant_only_loss)
         only_completion = training.completion_only_loss is not False
@@ -102,6 +94,21 @@ def _examples(
         encoded = _encode_texts([_with_end(row["text"], tokenizer) for row in rows], tokenizer)
     for index, (ids, mask) in enumerate(encoded):
         yield Example(index, ids, _labels(ids, 0, mask))
+
+
+class TemplateFailure(RunFailure):
+    """A chat template that raises. `row` counts from 0 within the rows given, None where it isn't known."""
+
+    def __init__(self, row: int | None, told: str, *, before: int = 0) -> None:
+        self.row, self.told = row, told
+        which = "rows" if row is None else f"row {before + row + 1} of the train split"
+        super().__init__(
+            Reason.BAD_CHAT_TEMPLATE,
+            ExitCode.BAD_CONFIG,
+            f"The chat template fails on {which}: {told}. Mend the row's roles, or set "
+            "model.chat_template to one that takes them.",
+            param="model.chat_template",
+        )
 
 
 @dataclass(frozen=True)
@@ -141,13 +148,19 @@ def _encode_texts(texts: list[str], tokenizer: PreTrainedTokenizerBase) -> Encod
 def _encode_chats(
     chats: list[Any], tokenizer: PreTrainedTokenizerBase, masks: bool, *, open_turn: bool = False
 ) -> Encoded:
-    encoded: Any = tokenizer.apply_chat_template(
-        chats,
-        tokenize=True,
-        return_dict=True,
-        add_generation_prompt=open_turn,
-        return_assistant_tokens_mask=masks,
-    )
+    def render(some: list[Any]) -> Any:
+        return tokenizer.apply_chat_template(
+            some,
+            tokenize=True,
+            return_dict=True,
+            add_generation_prompt=open_turn,
+            return_assistant_tokens_mask=masks,
+        )
+
+    try:
+        encoded = render(chats)
+    except _TEMPLATE_FAULTS as error:
+        raise _unrendered(chats, render, error) from error
     found = encoded["assistant_masks"] if masks else [None] * len(chats)
     return list(zip(encoded["input_ids"], found, strict=True))
 
@@ -170,21 +183,13 @@ def _common_prefix(one: list[int], other: list[int]) -> int:
     return min(len(one), len(other))
 
 
-def _fit(
-    examples: list[Example], max_length: int, overlong: Literal["error", "truncate", "drop"]
-) -> Iterator[Example]:
-    for example in examples:
-        length = len(example.input_ids)
-        if length <= max_length:
-            yield example
-        elif overlong == "error":
-            raise bad_config(
-                Reason.SEQUENCE_TOO_LONG,
-                f"Row {example.row + 1} of the train split has {length} tokens, more than "
-                f"training.max_length {max_length}: raise it, or set training.overlong to truncate or drop.",
-                param="training.max_length",
-            )
-        elif overlong == "truncate":
-            cut = Example(example.row, example.input_ids[:max_length], example.labels[:max_length])
-            if any(label != NO_LOSS for label in cut.labels):
-                yield cut
+def _unrendered(chats: list[Any], render: Callable[[list[Any]], Any], error: Exception) -> RunFailure:
+    """Find the first row that the template refuses, and what it says of it."""
+    row = None
+    for place, chat in enumerate(chats):
+        try:
+            render([chat])
+        except _TEMPLATE_FAULTS as found:
+            row, error = place, found
+            break
+    return TemplateFailure(row, f"{type(error).__name__}: {error}")

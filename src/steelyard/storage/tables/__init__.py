@@ -68,6 +68,7 @@ from steelyard.storage.tables.promotions import (
 )
 from steelyard.storage.tables.registry import ModelRow, ModelVersionRow
 from steelyard.storage.tables.secrets import SecretRow
+from steelyard.storage.tables.tokenized import TokenizedCacheRow
 
 __all__ = [
     "AbandonedBlobRow",
@@ -126,6 +127,7 @@ __all__ = [
     "QuotaRow",
     "SecretRow",
     "SuiteRow",
+    "TokenizedCacheRow",
     "TransitionRow",
     "UploadPartRow",
     "UploadRow",
