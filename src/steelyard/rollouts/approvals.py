@@ -15,7 +15,7 @@ from steelyard.kit.paging import Page, page_of
 from steelyard.rollouts import repository
 from steelyard.rollouts.binding import Binding, what_changed
 from steelyard.rollouts.events import announce
-from steelyard.rollouts.people import standing_of
+from steelyard.rollouts.people import maker_of_token, standing_of
 from steelyard.rollouts.policies import SELF_APPROVED, Case, is_own, refuse_approval, stricter
 from steelyard.rollouts.requests import PROMOTION_TOPIC
 from steelyard.rollouts.rules import parse_policy, policy_of
@@ -202,7 +202,7 @@ class ApprovalService:
             binding=request.binding,
             reason=request.reason,
             roles=sorted(approver.roles),
-            notes=[SELF_APPROVED] if own and verdict == "approve" else [],
+            notes=await _notes(session, actor, verdict, own=own),
             request_id=actor.request_id,
         )
         session.add(approval)
@@ -235,6 +235,13 @@ class ApprovalService:
             data={"promotion": row.id, "version": row.version, "alias": row.alias, "state": row.state},
         )  # fmt: skip
         await enqueue(session, PROMOTION_TOPIC, row.id, {})
+
+
+async def _notes(session: AsyncSession, actor: Actor, verdict: Verdict, *, own: bool) -> list[str]:
+    """Return what an auditor should know: approving one's own, and a token that somebody else made."""
+    notes = [SELF_APPROVED] if own and verdict == "approve" else []
+    maker = await maker_of_token(session, actor)
+    return notes if maker is None else [*notes, f"with a token that {maker} made"]
 
 
 async def _policy(session: AsyncSession, project: ProjectId, row: PromotionRow) -> ApprovalPolicy:

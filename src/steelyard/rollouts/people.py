@@ -13,6 +13,7 @@ _ORGANIZATION = text("SELECT organization_id FROM projects WHERE id = :project")
 _OTHERS = text(
     "SELECT EXISTS (SELECT 1 FROM principals WHERE kind = 'user' AND id <> :admin AND deleted_at IS NULL)"
 )
+_MAKER = text("SELECT created_by FROM api_tokens WHERE id = :token")
 _IS_USER = text("SELECT EXISTS (SELECT 1 FROM principals WHERE id = :user AND kind = 'user')")
 
 
@@ -43,6 +44,14 @@ async def standing_of(session: AsyncSession, project: ProjectId, user: str) -> A
         roles.add(ProjectRole.ADMIN)
     is_user = bool(await session.scalar(_IS_USER, {"user": user}))
     return Approver(user, is_person=is_user, is_active=found.standing.active, roles=frozenset(roles))
+
+
+async def maker_of_token(session: AsyncSession, actor: Actor) -> str | None:
+    """Return who made the token that somebody acts with, where it was not themselves."""
+    if actor.token_id is None:
+        return None
+    maker = await session.scalar(_MAKER, {"token": actor.token_id})
+    return None if maker in (None, actor.id) else str(maker)
 
 
 async def may_override_freeze(session: AsyncSession, actor: Actor, project: ProjectId) -> bool:

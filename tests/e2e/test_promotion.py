@@ -1,0 +1,127 @@
+"""A promotion on a running platform whose every part is killed while it waits for its approvals."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from tests.e2e.platform import LivePlatform, wait_for_state, wait_until
+from tests.e2e.specs import sums_spec
+
+from steelyard.client import Client
+from steelyard.server.home import read_platform
+from steelyard.specs.promotions import Alias, PromotionState, PromotionView
+
+pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
+
+MODEL = "to-prod"
+_REGISTERED = "/mlflow/api/2.0/mlflow/registered-models"
+
+
+@pytest.fixture(scope="module")
+def admin(platform: LivePlatform) -> Iterator[Client]:
+    with platform.client() as client:
+        yield client
+
+
+@pytest.fixture(scope="module")
+def approvers(admin: Client, platform: LivePlatform) -> Iterator[list[Client]]:
+    """Two people who may approve, with a token each."""
+    found: list[Client] = []
+    for name in ("ann", "ben"):
+        user = _post(platform, "/v1/users", {"email": f"{name}@example.com"})["id"]
+        _send(platform, "PUT", f"/v1/projects/default/members/{user}/roles/approver")
+        token = _post(platform, f"/v1/users/{user}/tokens", {"name": "test"})["secret"]
+        found.append(Client(api_url=admin.api_url, token=token))
+    yield found
+    for client in found:
+        client.close()
+
+
+def test_it_waits_through_every_kill_and_moves_once(
+    platform: LivePlatform, admin: Client, approvers: list[Client]
+) -> None:
+    job = admin.jobs.submit({**sums_spec(max_steps=20), "register_as": {"model_name": MODEL}})
+    assert wait_for_state(admin, job.id, "succeeded", "failed").state == "succeeded"
+    admin.models.promote(MODEL, 1, Alias.DEV)
+    wait_until(lambda: admin.models.get(MODEL).aliases.get("dev"), "dev")
+    staged = _waiting(admin, admin.models.promote(MODEL, 1, Alias.STAGING))
+    _approve(approvers[0], staged)
+    wait_until(lambda: admin.models.get(MODEL).aliases.get("staging"), "staging")
+    asked = _waiting(admin, admin.models.promote(MODEL, 1, Alias.PROD))
+
+    for part in ("temporal", "postgres"):
+        platform.kill(part)
+    _approve(approvers[0], asked)
+    platform.kill("worker-1")
+    _approve(approvers[1], asked)
+    platform.kill("worker-1")
+
+    wait_until(lambda: admin.models.get(MODEL).aliases.get("prod"), "prod", 120.0)
+    done = admin.approvals.get(asked.id)
+    assert done.state is PromotionState.PROMOTED
+    assert all("with a token that admin made" in decision.notes for decision in done.decisions)
+    assert len(admin.models.history(MODEL, Alias.PROD).data) == 1
+    wait_until(lambda: _mlflow_aliases(platform).get("prod") == "1" or None, "MLflow's alias", 120.0)
+
+
+def test_what_is_written_to_mlflow_directly_is_put_right(platform: LivePlatform, admin: Client) -> None:
+    body = {"name": f"default.{MODEL}", "alias": "prod"}
+    with _mlflow(platform) as http:
+        assert http.request("DELETE", f"{_REGISTERED}/alias", json=body).is_success
+    assert "prod" not in _mlflow_aliases(platform)
+    wait_until(lambda: _mlflow_aliases(platform).get("prod") == "1" or None, "MLflow's alias", 90.0)
+    types = [event.type for event in admin.models.events(MODEL, limit=200).data]
+    assert "alias.restored" in types
+
+
+def _waiting(client: Client, asked: PromotionView) -> PromotionView:
+    def there() -> PromotionView | None:
+        view = client.approvals.get(asked.id)
+        assert view.state in (PromotionState.CHECKING, PromotionState.AWAITING_APPROVAL), view.message
+        return view if view.state is PromotionState.AWAITING_APPROVAL else None
+
+    return wait_until(there, "that it waits for approval")
+
+
+def _approve(approver: Client, asked: PromotionView) -> None:
+    assert asked.binding is not None
+    approver.approvals.approve(asked.id, asked.binding)
+
+
+def _mlflow_aliases(platform: LivePlatform) -> dict[str, str]:
+    try:
+        with _mlflow(platform) as http:
+            answer = http.get(f"{_REGISTERED}/get", params={"name": f"default.{MODEL}"})
+    except httpx.TransportError:
+        return {}
+    if answer.status_code != 200:
+        return {}
+    aliases = answer.json()["registered_model"].get("aliases", [])
+    return {each["alias"]: each["version"] for each in aliases}
+
+
+def _mlflow(platform: LivePlatform) -> httpx.Client:
+    """MLflow itself, past every door of the api."""
+    transport = httpx.HTTPTransport(uds=str(read_platform(platform.home).mlflow_socket))
+    return httpx.Client(transport=transport, base_url="http://mlflow", timeout=30.0)
+
+
+def _post(platform: LivePlatform, path: str, body: dict[str, Any]) -> Any:
+    return _send(platform, "POST", path, body).json()
+
+
+def _send(
+    platform: LivePlatform, method: str, path: str, body: dict[str, Any] | None = None
+) -> httpx.Response:
+    with _http(platform) as http:
+        answer = http.request(method, path, json=body)
+    assert answer.is_success, answer.text
+    return answer
+
+
+def _http(platform: LivePlatform) -> httpx.Client:
+    with platform.client() as client:
+        url = client.api_url
+    token = (platform.home / "secrets" / "admin.token").read_text().strip()
+    return httpx.Client(base_url=url, headers={"Authorization": f"Bearer {token}"}, timeout=30.0)
