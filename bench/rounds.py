@@ -5,6 +5,7 @@ projects with quotas, 950 that hold places on 125 nodes of 8 GPUs, specs of 1.5 
 """
 
 import asyncio
+import gc
 import logging
 import shutil
 import tempfile
@@ -117,6 +118,8 @@ async def _rounds(dsn: str, count: int) -> dict[str, float | int]:
             named = {name: size for name, size in sizes.items() if f":{name}" in statement}
             await session.execute(text(statement), named)
     admission = AdmissionService(database)
+    gc.collect()
+    gc.freeze()  # as the worker does
     first = await admission.lead_round()
     reports = [await admission.lead_round() for _ in range(_WARM_UP + ROUNDS)][_WARM_UP:]
     await database.close()

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import time
@@ -52,6 +53,9 @@ def main() -> None:
 
 async def _run(settings: Settings) -> None:
     parts = build_worker(settings)
+    # What is here now stays; a full collection over it would cost a round of the scheduler its time.
+    gc.collect()
+    gc.freeze()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
