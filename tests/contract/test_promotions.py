@@ -131,6 +131,27 @@ async def test_a_gate_that_fails_and_one_that_was_not_measured_stop_it(
     assert await pointing(house, Alias.DEV) == better
 
 
+async def test_a_version_is_held_against_the_one_that_it_would_replace(
+    house: ControlPlane, tmp_path: Path
+) -> None:
+    gate = GateRequest(alias=Alias.DEV, gate=Gate(metric="smoke/accuracy", max_regression=0.05))
+    await house.services.configuration.set_gate(OWNER, Scope(project=PROJECT), gate)
+    ended: list[PromotionState] = []
+    for value, n in ((0.9, 400), (0.5, 400), (0.89, 40), (0.9, 4000)):
+        version = await shelve(house, tmp_path)
+        await evaluate(house.database, version, value, n=n)
+        done = await promote(house, version, Alias.DEV)
+        ended.append(done.state)
+        assert done.judgement is not None
+        assert "smoke/accuracy" in str(done.judgement["gates"][0]["checks"])
+    assert ended == [
+        PromotionState.PROMOTED,
+        PromotionState.GATE_FAILED,
+        PromotionState.NOT_ENOUGH_EVIDENCE,
+        PromotionState.PROMOTED,
+    ]
+
+
 async def test_a_rollback_goes_back_at_once_and_once_for_a_key(house: ControlPlane, tmp_path: Path) -> None:
     for _ in range(3):
         await to_prod(house, await shelve(house, tmp_path))
