@@ -2,11 +2,13 @@
 
 Written against garak 0.17: `_plugins.load_plugin`, a probe's `prompts`, `_mint_attempt` and
 `primary_detector`, a detector's `detect(attempt)`. Probes of more than one turn, which drive the model
-themselves, and those that read images or sound are refused.
+themselves, and those that read images or sound are refused. Seen to run with garak 0.17.1 and its
+dan.Dan_11_0; tests put a stand-in of the same interface in its place, because it brings forty packages.
 """
 # pyright: reportPrivateUsage=false, reportUnknownMemberType=false, reportUnknownVariableType=false
 # pyright: reportUnknownArgumentType=false
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,6 +80,9 @@ def _load(name: str) -> _Plugin:
         ) from error
     if not _config.is_loaded:
         _config.load_base_config()
+    # Some probes draw from their prompts as they are made: an attempt that goes on must find the same ones.
+    state = random.getstate()
+    random.seed(name)
     try:
         probe: Any = _plugins.load_plugin(f"probes.{name}")
         named = [probe.primary_detector or "always.Fail"]
@@ -85,6 +90,8 @@ def _load(name: str) -> _Plugin:
     # garak raises Exception itself for some of these.
     except Exception as error:
         raise _bad(f"garak could not load {name}: {error}") from error
+    finally:
+        random.setstate(state)
     if not getattr(probe, "prompts", None):
         raise _bad(f"garak's {name} has no prompts of its own: it drives the model itself")
     return _Plugin(probe, detectors)
