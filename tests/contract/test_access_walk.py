@@ -129,7 +129,7 @@ class World:
 async def world(database: Database, database_dsn: str, tmp_path: Path) -> AsyncGenerator[World]:
     async with serve(database, database_dsn, tmp_path) as plane:
         app = create_app(plane.services, "0")
-        await _people(database)
+        await settle(database)
         transport = httpx.ASGITransport(app, raise_app_exceptions=False)
         async with httpx.AsyncClient(transport=transport, base_url="http://walk") as http:
             routes = _flat(list(app.routes))
@@ -291,7 +291,8 @@ async def _mend(database: Database) -> None:
         await session.execute(update(JobRow).values(state="cancelled", desired="cancel"))
 
 
-async def _people(database: Database) -> None:
+async def settle(database: Database) -> None:
+    """Make organizations, projects, jobs, and all who call."""
     async with database.transaction() as session:
         for organization in (ORGANIZATION, FOREIGN_ORGANIZATION):
             row = {"id": organization, "display_name": organization, "created_by": "system"}
