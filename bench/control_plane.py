@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +37,7 @@ from bench.live import BenchPlatform, machine, quantile, spread, temporary_platf
 from bench.load import Call, Pacer
 from steelyard.kit.home import admin_token_file
 from steelyard.server.home import database_dsn, read_platform
+from steelyard.specs.budgets import BudgetSpec
 
 _REPOSITORY = Path(__file__).resolve().parent.parent
 KINDS = ("submit", "get", "list")
@@ -49,11 +51,18 @@ SPEC: dict[str, Any] = {
     "tags": {"team": "bench"},
 }
 _STORED = """
-INSERT INTO jobs SELECT filled.* FROM jobs AS model, generate_series(1, {count}) AS number,
+INSERT INTO jobs ({columns}) SELECT {columns} FROM (
+SELECT filled.* FROM jobs AS model, generate_series(1, {count}) AS number,
 LATERAL jsonb_populate_record(model, jsonb_build_object(
   'id', 'job_' || lpad({offset} + number || '', 26, '0'), 'state', '{state}', 'attempts_count', 1, 'epoch', 1,
   'ended_at', CASE WHEN '{state}' = 'succeeded' THEN now() END,
-  'current_attempt_id', 'att_' || lpad({offset} + number || '', 26, '0'))) AS filled WHERE model.id = $1
+  'current_attempt_id', 'att_' || lpad({offset} + number || '', 26, '0'))) AS filled
+WHERE model.id = $1) AS copies
+"""
+# A generated column can't be inserted.
+_COLUMNS = """
+SELECT string_agg(quote_ident(attname), ', ') FROM pg_attribute
+WHERE attrelid = 'jobs'::regclass AND attnum > 0 AND NOT attisdropped AND attgenerated = ''
 """
 _ATTEMPTS = """
 INSERT INTO attempts (id, project_id, job_id, number, launch_key, stage, epoch, state, executor, node,
@@ -76,9 +85,9 @@ SELECT id, (SELECT name FROM nodes LIMIT 1), project_id, 0, 1, 1000000000, '[]' 
   WHERE state = 'running'
 """
 _NODE = """
-WITH kind AS (INSERT INTO flavors (name) VALUES ('local-cpu') ON CONFLICT DO NOTHING)
+WITH kind AS (INSERT INTO flavors (name, price_per_gpu_hour) VALUES ('local-cpu', 2) ON CONFLICT DO NOTHING)
 INSERT INTO nodes (name, executor, flavor, cpus, memory_bytes, gpu_ids, last_seen_at)
-SELECT 'bench', 'local', 'local-cpu', {cpus}, {cpus} * 1000000000::bigint, '[]', now()
+SELECT 'bench', 'local', 'local-cpu', {cpus}, {cpus} * 1000000000::bigint, '["g0", "g1"]', now()
 WHERE NOT EXISTS (SELECT 1 FROM nodes)
 """
 _BARE = (
@@ -94,6 +103,9 @@ def main() -> None:
     )
     parser.add_argument("--workers", type=int, choices=(0, 1), default=1)
     parser.add_argument("--jobs", type=int, default=100_000)
+    parser.add_argument(
+        "--gpus", type=int, choices=(0, 1), default=0, help="1: each submission reserves in a budget"
+    )
     parser.add_argument("--attempts", type=int, default=200)
     parser.add_argument("--report-seconds", type=float, default=5.0)
     parser.add_argument("--per-second", type=float, default=20.0)
@@ -101,6 +113,7 @@ def main() -> None:
     parser.add_argument("--block-seconds", type=float, default=10.0)
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
+    SPEC["resources"] |= {"gpus": options.gpus}
     found: dict[str, Any] = {"options": {k: v for k, v in vars(options).items() if k != "json"}}
     found["before"] = machine()
     pool = {"local_cpus": str(options.attempts), "local_memory_gb": str(options.attempts)}
@@ -123,10 +136,13 @@ async def _fill(platform: BenchPlatform, jobs: int, attempts: int, workers: int)
         model = client.jobs.submit(SPEC).id
         if workers:
             client.jobs.wait(model)
+        client.budgets.put(BudgetSpec(gpu_hours=Decimal(10**9), money=Decimal(10**9)))
     connection = await asyncpg.connect(database_dsn(platform.home))
     await connection.execute(_NODE.format(cpus=attempts))
-    await connection.execute(_STORED.format(count=jobs, offset=0, state="succeeded"), model)
-    await connection.execute(_STORED.format(count=attempts, offset=jobs, state="running"), model)
+    columns = await connection.fetchval(_COLUMNS)
+    for state, count, offset in (("succeeded", jobs, 0), ("running", attempts, jobs)):
+        copies = _STORED.format(columns=columns, count=count, offset=offset, state=state)
+        await connection.execute(copies, model)
     await connection.execute(_ATTEMPTS.format(state="succeeded", attempt_state="ended"))
     await connection.execute(_ATTEMPTS.format(state="running", attempt_state="running"))
     for statement in (_EVENTS.format(), _KEYS.format(), _PLACES, *_BARE):

@@ -18,12 +18,10 @@ from steelyard.governance.ledger import accounting, repository
 from steelyard.governance.ledger.amounts import Amount
 from steelyard.governance.ledger.demand import Demand, Price
 from steelyard.governance.ledger.meters import Share
-from steelyard.governance.ledger.periods import Period
 from steelyard.storage.database import Database
 
 NOW = datetime(2026, 5, 31, 23, 59, 50, tzinfo=UTC)
 LEASE = timedelta(seconds=60)
-MAY = Period(datetime(2026, 5, 1, tzinfo=UTC).date(), datetime(2026, 5, 31, tzinfo=UTC).date())
 _INSERT = """
     INSERT INTO ledger_transactions (id, project_id, kind, job_id, reservation_id, entries)
     VALUES (:id, 'default', 'reserve', 'job_1', 'job_1', :entries)
@@ -139,7 +137,9 @@ class TestMeters:
                 ("2026-05-31", 40, Decimal("0.04"), PRICE),
                 ("2026-06-01", 20, Decimal("0.02"), PRICE),
             ]
-            assert (await repository.spent_in(session, "default", MAY)).gpu_seconds == 40
+            for moment, spent in ((NOW, 40), (NOW + timedelta(seconds=15), 20)):
+                standing = await repository.standing_of(session, "default", moment)
+                assert standing.spent.gpu_seconds == spent
 
     async def test_a_price_holds_from_the_next_posting_on(self, ground: Database) -> None:
         await _open(ground, "job_1", "att_1", gpus=1)

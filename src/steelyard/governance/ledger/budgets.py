@@ -88,11 +88,7 @@ class BudgetService:
 
 async def view_budget(session: AsyncSession, project: ProjectId, clock: Clock) -> BudgetView:
     """Return where a project stands, within a transaction."""
-    standing = await repository.standing_of(session, project, clock())
-    if standing.budget is None:
-        spent = await repository.spent_in(session, project, standing.period)
-        standing = Standing(project, None, standing.now, spent, standing.reserved)
-    return budget_view(standing)
+    return budget_view(await repository.standing_of(session, project, clock()))
 
 
 def budget_view(standing: Standing) -> BudgetView:

@@ -3,18 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
+from decimal import Decimal
+from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import Select, case, cast, column, func, insert, select, text, true, update, values
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.ledger.amounts import Amount
 from steelyard.governance.ledger.meters import Meter, Share
-from steelyard.governance.ledger.periods import Period
+from steelyard.governance.ledger.periods import Period, day_of, period_of
 from steelyard.governance.ledger.postings import Transaction
-from steelyard.governance.ledger.standing import Crossing, Standing, present_period
+from steelyard.governance.ledger.standing import Crossing, Standing
 from steelyard.specs.budgets import BudgetSpec, LedgerEntry, LedgerLine
 from steelyard.storage.tables import (
     AttemptMeterRow,
@@ -26,9 +27,14 @@ from steelyard.storage.tables import (
     LedgerPostingRow,
     LedgerReservationRow,
     LedgerTransactionRow,
+    ProjectRow,
 )
 
 View = TypeVar("View", bound=BaseModel)
+_LINES = {
+    name: LedgerPostingRow.__table__.columns[name]
+    for name in ("line", "account", "day", "flavor", "gpu_seconds", "money", "price_per_gpu_hour")
+}
 _FIELDS = tuple(BudgetSpec.model_fields)
 
 
@@ -44,44 +50,69 @@ async def standing_of(
     session: AsyncSession, project_id: str, now: datetime, *, lock: bool = False
 ) -> Standing:
     """Return where a project stands; with `lock`, so that nobody else posts before this transaction ends."""
-    query = (
-        select(LedgerHeadRow.reserved_gpu_seconds, LedgerHeadRow.reserved_money, BudgetRow)
-        .outerjoin(BudgetRow, BudgetRow.project_id == LedgerHeadRow.project_id)
-        .where(LedgerHeadRow.project_id == project_id)
+    if lock:
+        # A statement of its own: one that waits for a lock sees all other tables as they were before.
+        await _lock_head(session, project_id)
+    row = (await session.execute(_standing_query(project_id, now))).one()
+    stored: BudgetRow | None = row[0]
+    budget = budget_spec(stored) if stored else None
+    return Standing(project_id, budget, now, Amount(row[3], row[4]), Amount(row[1], row[2]))
+
+
+async def _lock_head(session: AsyncSession, project_id: str) -> None:
+    query = select(LedgerHeadRow.project_id).where(LedgerHeadRow.project_id == project_id).with_for_update()
+    if await session.scalar(query) is not None:
+        return
+    await session.execute(
+        upsert(LedgerHeadRow)
+        .values(project_id=project_id, reserved_gpu_seconds=0, reserved_money=0)
+        .on_conflict_do_nothing()
+    )
+    await session.scalar(query)
+
+
+def _standing_query(project_id: str, now: datetime) -> Select[BudgetRow, Decimal, Decimal, Any, Any]:
+    """Budget, what is reserved, and what is spent in the budget's present period, in one statement."""
+    month, quarter = (period_of(kind, day_of(now)) for kind in ("month", "quarter"))
+    first = case(
+        (BudgetRow.period == "fixed", BudgetRow.starts_on),
+        (BudgetRow.period == "quarter", quarter.first),
+        else_=month.first,
+    )
+    last = case(
+        (BudgetRow.period == "fixed", BudgetRow.ends_on),
+        (BudgetRow.period == "quarter", quarter.last),
+        else_=month.last,
+    )
+    spent = (
+        select(
+            func.coalesce(func.sum(LedgerDayRow.gpu_seconds), 0).label("gpu_seconds"),
+            func.coalesce(func.sum(LedgerDayRow.money), 0).label("money"),
+        )
+        .where(LedgerDayRow.project_id == ProjectRow.id, LedgerDayRow.day.between(first, last))
+        .lateral("spent")
+    )
+    return (
+        select(
+            BudgetRow,
+            func.coalesce(LedgerHeadRow.reserved_gpu_seconds, 0),
+            func.coalesce(LedgerHeadRow.reserved_money, 0),
+            spent.c.gpu_seconds,
+            spent.c.money,
+        )
+        .select_from(ProjectRow)
+        .outerjoin(LedgerHeadRow, LedgerHeadRow.project_id == ProjectRow.id)
+        .outerjoin(BudgetRow, BudgetRow.project_id == ProjectRow.id)
+        .join(spent, true())
+        .where(ProjectRow.id == project_id)
         .execution_options(populate_existing=True)
     )
-    if lock:
-        query = query.with_for_update(of=LedgerHeadRow)
-    row = (await session.execute(query)).first()
-    if row is None and lock:
-        await session.execute(
-            upsert(LedgerHeadRow)
-            .values(project_id=project_id, reserved_gpu_seconds=0, reserved_money=0)
-            .on_conflict_do_nothing()
-        )
-        row = (await session.execute(query)).one()
-    if row is None:
-        budget, reserved = await find_budget(session, project_id), Amount()
-    else:
-        stored: BudgetRow | None = row[2]
-        budget, reserved = budget_spec(stored) if stored else None, Amount(row[0], row[1])
-    spent = await spent_in(session, project_id, present_period(budget, now)) if budget else Amount()
-    return Standing(project_id, budget, now, spent, reserved)
-
-
-async def spent_in(session: AsyncSession, project_id: str, period: Period) -> Amount:
-    """Return what a project used in a period."""
-    query = select(
-        func.coalesce(func.sum(LedgerDayRow.gpu_seconds), 0), func.coalesce(func.sum(LedgerDayRow.money), 0)
-    ).where(LedgerDayRow.project_id == project_id, LedgerDayRow.day.between(period.first, period.last))
-    gpu_seconds, money = (await session.execute(query)).one()
-    return Amount(gpu_seconds, money)
 
 
 async def post(session: AsyncSession, transaction: Transaction) -> bool:
     """Write a transaction; False where it stands already."""
     covers = transaction.covers or (None, None)
-    statement = (
+    whole = (
         upsert(LedgerTransactionRow)
         .values(
             id=transaction.id,
@@ -95,26 +126,37 @@ async def post(session: AsyncSession, transaction: Transaction) -> bool:
             covers_until=covers[1],
         )
         .on_conflict_do_nothing()
-        .returning(LedgerTransactionRow.id)
+        .returning(LedgerTransactionRow.id, LedgerTransactionRow.project_id)
+        .cte("whole")
     )
-    if await session.scalar(statement) is None:
-        return False
-    lines = [
-        {
-            "transaction_id": transaction.id,
-            "line": number,
-            "project_id": transaction.project_id,
-            "account": posting.account.value,
-            "day": posting.day,
-            "flavor": posting.flavor,
-            "gpu_seconds": posting.amount.gpu_seconds,
-            "money": posting.amount.money,
-            "price_per_gpu_hour": posting.price_per_gpu_hour,
-        }
-        for number, posting in enumerate(transaction.postings)
-    ]
-    await session.execute(insert(LedgerPostingRow).values(lines))
-    return True
+    lines = values(*(column(name, _LINES[name].type) for name in _LINES), name="lines").data(
+        [
+            (
+                number,
+                posting.account.value,
+                posting.day,
+                posting.flavor,
+                posting.amount.gpu_seconds,
+                posting.amount.money,
+                posting.price_per_gpu_hour,
+            )
+            for number, posting in enumerate(transaction.postings)
+        ]
+    )
+    # One statement, because others wait for the head's lock meanwhile.
+    statement = (
+        insert(LedgerPostingRow)
+        .from_select(
+            ["transaction_id", "project_id", *_LINES],
+            select(
+                whole.c.id,
+                whole.c.project_id,
+                *(cast(lines.c[name], stored.type) for name, stored in _LINES.items()),
+            ).select_from(whole.join(lines, true())),
+        )
+        .returning(LedgerPostingRow.line)
+    )
+    return bool((await session.scalars(statement)).all())
 
 
 async def is_posted(session: AsyncSession, transaction_id: str) -> bool:
@@ -224,12 +266,6 @@ async def due_meters(session: AsyncSession, before: datetime) -> list[str]:
         AttemptMeterRow.leased_until > AttemptMeterRow.posted_until,
     )
     return list(await session.scalars(query.order_by(AttemptMeterRow.posted_until)))
-
-
-async def find_budget(session: AsyncSession, project_id: str) -> BudgetSpec | None:
-    """Return a project's budget."""
-    row = await session.scalar(select(BudgetRow).where(BudgetRow.project_id == project_id))
-    return budget_spec(row) if row is not None else None
 
 
 async def budgeted_projects(session: AsyncSession) -> list[str]:
