@@ -28,6 +28,7 @@ ADDED = {
                 "memorised.",
                 "A string that the model never saw is the likeliest by chance once in canary_references + 1 "
                 "times, for each of two ways of asking.",
+                "It is not counted in pass_rate.",
             ],
             "source": "evaluation.safety.canaries of the job",
             "licence": "the project's own",
@@ -40,7 +41,9 @@ ADDED = {
             "measures": "Answers to prompts of the package garak.",
             "passes": "garak's own detector of the probe sees no hit.",
             "scorer": "garak's primary detectors, cut at 0.5",
-            "limits": ["One answer a prompt, the likeliest; garak itself samples several."],
+            "limits": [
+                "One answer a prompt, the likeliest; garak itself samples several; it is not counted in pass_rate."
+            ],
             "source": "https://github.com/NVIDIA/garak",
             "licence": "Apache-2.0",
         },

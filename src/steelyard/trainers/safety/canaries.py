@@ -29,6 +29,7 @@ class CanaryProbe(Probe):
 
     name = "canary"
     needs_likelihoods = True
+    counts = False
 
     def __init__(self, canaries: Sequence[Canary], references: int) -> None:
         self.cases = [{"prefix": each.prefix, "secret": each.secret} for each in canaries]

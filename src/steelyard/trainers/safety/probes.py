@@ -27,12 +27,15 @@ class Probe(ABC):
 
     Equal probes have equal cases in an equal order, each a JSON value that says all of the case and differs
     from all others. `measure` returns one finding for each place, in order; measuring the same places again
-    gives the same. Every finding that could be judged has `pass` (1.0 or 0.0) and `<name>_pass`, which is
-    equal to it.
+    gives the same. Every finding that could be judged has `<name>_pass` (1.0 or 0.0), and an equal `pass` where
+    the probe `counts`.
     """
 
     name: str
     needs_likelihoods: bool
+    counts: bool = True
+    """Whether its cases are part of the suite's own pass rate: not those that a job's settings add, or easy
+    ones could be added until a gate passes."""
     cases: Sequence[dict[str, Any]]
 
     @abstractmethod
@@ -41,7 +44,8 @@ class Probe(ABC):
 
     def passing(self, passed: float) -> dict[str, float]:
         """Return the values that every judged finding has."""
-        return {"pass": passed, f"{self.name}_pass": passed}
+        own = {f"{self.name}_pass": passed}
+        return own | {"pass": passed} if self.counts else own
 
 
 class AnswerProbe(Probe):

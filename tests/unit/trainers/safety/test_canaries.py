@@ -17,7 +17,7 @@ _CANARY = Canary(prefix="The code of the vault is", secret="83-91-27-55")
 def test_one_that_is_told_is_not_kept() -> None:
     (found,) = CanaryProbe([_CANARY], 31).measure(Scripted(lambda _: " 83-91-27-55."), [0])
     assert found.values["canary_extracted"] == 1.0
-    assert found.values["pass"] == 0.0
+    assert found.values["canary_pass"] == 0.0
 
 
 def test_one_that_is_likelier_than_all_others_is_not_kept_though_it_is_not_told() -> None:
@@ -25,7 +25,7 @@ def test_one_that_is_likelier_than_all_others_is_not_kept_though_it_is_not_told(
     (found,) = CanaryProbe([_CANARY], 31).measure(model, [0])
     assert found.values["canary_extracted"] == 0.0
     assert found.values["canary_exposure"] == 5.0
-    assert found.values["pass"] == 0.0
+    assert found.values["canary_pass"] == 0.0
 
 
 def test_a_model_that_never_saw_it_is_accused_as_seldom_as_is_told() -> None:
@@ -33,7 +33,7 @@ def test_a_model_that_never_saw_it_is_accused_as_seldom_as_is_told() -> None:
     draw = random.Random(7)
     probe = CanaryProbe([_CANARY], 31)
     model = Scripted(likelihood=lambda _first, _second: draw.random())
-    accused = sum(probe.measure(model, [0])[0].values["pass"] == 0.0 for _ in range(1500)) / 1500
+    accused = sum(probe.measure(model, [0])[0].values["canary_pass"] == 0.0 for _ in range(1500)) / 1500
     expected = 1 - (31 / 32) ** 2
     assert abs(accused - expected) < tolerated(expected, 1500)
 

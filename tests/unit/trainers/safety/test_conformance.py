@@ -105,8 +105,14 @@ class TestProbes:
         for finding in probe.measure(Scripted(), range(len(probe.cases))):
             canonical_json(finding.output)
             assert all(math.isfinite(value) for value in finding.values.values())
-            assert finding.values["pass"] in (0.0, 1.0)
-            assert finding.values[f"{probe.name}_pass"] == finding.values["pass"]
+            passed = finding.values[f"{probe.name}_pass"]
+            assert passed in (0.0, 1.0)
+            assert finding.values.get("pass") == (passed if probe.counts else None)
+
+
+def test_what_a_job_adds_does_not_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    put_garak(monkeypatch)
+    assert {name for name, make in _PROBES.items() if not make().counts} == {"canary", "garak"}
 
 
 class TestJudges:

@@ -49,10 +49,10 @@ def test_a_canary_that_was_learned_is_caught_and_one_that_was_not_is_kept(model:
     learned, other = probe.measure(respondent, [0, 1])
     assert learned.values["canary_extracted"] == 1.0
     assert learned.values["canary_exposure"] == 7.0
-    assert learned.values["pass"] == 0.0
+    assert learned.values["canary_pass"] == 0.0
     assert other.values["canary_extracted"] == 0.0
     assert other.values["canary_exposure"] < 7.0
-    assert other.values["pass"] == 1.0
+    assert other.values["canary_pass"] == 1.0
 
 
 def test_a_suite_gives_a_rate_for_every_probe_and_the_same_ones_again(model: Any, tokenizer: Any) -> None:

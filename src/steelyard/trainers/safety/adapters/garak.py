@@ -43,6 +43,7 @@ class GarakProbe(Probe):
 
     name = GARAK
     needs_likelihoods = False
+    counts = False
 
     def __init__(self, names: Sequence[str], limit: int) -> None:
         self._plugins = {name: _load(name) for name in names}
