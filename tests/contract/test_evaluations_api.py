@@ -14,11 +14,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select, text
 from sqlalchemy.exc import DBAPIError
+from tests.chat_api import serve_chats
 from tests.control_plane import ADMIN_TOKEN, ControlPlane, serve
 
 import steelyard
 from steelyard.client.errors import SteelyardApiError
 from steelyard.datasets.files import DatasetFileService
+from steelyard.datasets.tokenized import TokenizedService
 from steelyard.evals.evidence import evidence_of
 from steelyard.evals.suite_folders import SuiteFolderService
 from steelyard.evals.suites import texts_of
@@ -27,7 +29,7 @@ from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.preparation import PreparationService
 from steelyard.kit.canonical import digest_bytes
 from steelyard.specs.outcome import ExitCode
-from steelyard.specs.run import RUN_NAME
+from steelyard.specs.run import RUN_NAME, SECRETS_NAME
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.tables import EventRow
@@ -243,6 +245,31 @@ class TestEvaluations:
         same = await client.evaluations.compare(first.id, first.id)
         assert {each.verdict for each in same.metrics} == {"no difference shown"}
 
+    async def test_a_model_behind_an_api_is_measured_each_time_anew(
+        self, plane: ControlPlane, client: steelyard.AsyncClient, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "names"
+        folder.mkdir()
+        for name in ("modules.yaml", "modules.jsonl"):
+            shutil.copyfile(_EXAMPLE / name, folder / name)
+        await client.suites.add(folder)
+        await client.secrets.put("API_KEY", "key-of-somebody")
+        with serve_chats(lambda text: text.split("`")[1].split(".")[0]) as (url, seen):
+            spec = _spec("names") | {
+                "endpoint": {"url": url, "model": "large", "secret": "API_KEY"},
+                "secrets": ["API_KEY"],
+            }
+            del spec["model"]
+            for _ in range(2):
+                job = await client.jobs.submit(spec)
+                await _carry_out(plane, job.id, tmp_path)
+        assert {each["authorization"] for each in seen} == {"Bearer key-of-somebody"}
+        assert len(seen) == 2 * 32
+        rows = (await client.evaluations.list()).data
+        assert [row.cached_from for row in rows] == [None, None]
+        assert {row.metrics[0].mean for row in rows} == {1.0}
+        assert rows[0].model_name == f"large at {url}"
+
     async def test_results_can_not_be_changed(
         self, plane: ControlPlane, client: steelyard.AsyncClient, tmp_path: Path
     ) -> None:
@@ -304,6 +331,7 @@ async def _carry_out(plane: ControlPlane, job_id: str, tmp_path: Path) -> None:
         lambda _name: None,
         SuiteFolderService(plane.database, plane.folders.objects, tmp_path / "suites"),
         plane.folders,
+        TokenizedService(plane.database, tmp_path / "tokenized"),
     )
     prepared = await preparation.prepare(job_id)
     assert prepared.ready, prepared.message
@@ -315,6 +343,9 @@ async def _carry_out(plane: ControlPlane, job_id: str, tmp_path: Path) -> None:
     folder.mkdir(parents=True)
     run = spec.run.model_copy(update={"api_url": None, "tracking": None})
     (folder / RUN_NAME).write_text(run.model_dump_json())
+    for name, value in spec.secrets:
+        (folder / SECRETS_NAME).mkdir(exist_ok=True)
+        (folder / SECRETS_NAME / name).write_text(value)
     code = await asyncio.to_thread(_evaluate, folder / RUN_NAME)
     assert code == ExitCode.DONE, (folder / "outcome.json").read_text()
     collecting = EvaluationService(plane.database, plane.folders)
