@@ -42,7 +42,8 @@ ADDED = {
             "passes": "garak's own detector of the probe sees no hit.",
             "scorer": "garak's primary detectors, cut at 0.5",
             "limits": [
-                "One answer a prompt, the likeliest; garak itself samples several; it is not counted in pass_rate."
+                "One answer a prompt, the likeliest; garak itself samples several. It is not counted in "
+                "pass_rate."
             ],
             "source": "https://github.com/NVIDIA/garak",
             "licence": "Apache-2.0",

@@ -27,8 +27,8 @@ class Probe(ABC):
 
     Equal probes have equal cases in an equal order, each a JSON value that says all of the case and differs
     from all others. `measure` returns one finding for each place, in order; measuring the same places again
-    gives the same. Every finding that could be judged has `<name>_pass` (1.0 or 0.0), and an equal `pass` where
-    the probe `counts`.
+    gives the same. Every finding that could be judged has `<name>_pass` (1.0 or 0.0), and an equal `pass`
+    where the probe `counts`.
     """
 
     name: str
