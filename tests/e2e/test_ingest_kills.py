@@ -80,9 +80,7 @@ def test_the_command_tells_what_it_did_in_json(platform: LivePlatform, tmp_path:
         "And three?",
         "What is two?",
     ]
-    child = platform.json(
-        "data", "derive", "--from", "few@v1", "--where", "prompt LIKE 'And%'", "--name", "and"
-    )
+    child = platform.json("data", "derive", "few@v1", "--filter", "prompt LIKE 'And%'", "--name", "and")
     assert (child["rows_kept"], child["parents"][0]["ref"]) == (1, "few@v1")
     kept = platform.json("data", "delete", "few@v1")
     assert (kept["outcome"], kept["kept_for"]) == ("tombstone", "dataset and@v1")

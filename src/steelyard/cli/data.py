@@ -100,12 +100,10 @@ def ingest(
 
 def derive(
     name: Name,
-    parent: Annotated[
-        str | None, typer.Option("--from", metavar="NAME@vN", help="The version to filter.")
-    ] = None,
+    parent: Annotated[str | None, typer.Argument(metavar="NAME@vN", help="The version to filter.")] = None,
     where: Annotated[
         str | None,
-        typer.Option("--where", metavar="SQL", help="Keep rows with, e.g., words > 20 AND turns >= 2."),
+        typer.Option("--filter", metavar="SQL", help="Keep rows with, e.g., words > 20 AND turns >= 2."),
     ] = None,
     mix: Annotated[
         list[str] | None,

@@ -15,7 +15,6 @@ from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVer
 from steelyard.specs.ingests import (
     DatasetDeletion,
     DatasetSummary,
-    DeriveRequest,
     IngestView,
     RowsView,
     UploadOrder,
@@ -65,6 +64,13 @@ def missing_parts(state: UploadState) -> list[int]:
     part = state.part_size_bytes or state.size_bytes
     present = set(state.parts)
     return [number for number in range(1, -(-state.size_bytes // part) + 1) if number not in present]
+
+
+def sent_bytes(state: UploadState) -> tuple[int, int]:
+    """Return how many bytes are there, and how many the whole has."""
+    return min(
+        len(state.parts) * (state.part_size_bytes or state.size_bytes), state.size_bytes
+    ), state.size_bytes
 
 
 def upload_part(project: str, state: UploadState, path: Path, number: int) -> Call[UploadState]:
@@ -123,13 +129,24 @@ def request_ingest(
     )
 
 
-def request_derivation(project: str, name: str, request: DeriveRequest) -> Call[IngestView]:
-    """Ask for a child of versions."""
+def request_derivation(
+    project: str,
+    name: str,
+    parent: str | None,
+    where: str | None,
+    mix: Mapping[str, float] | None,
+    rows: int | None,
+) -> Call[IngestView]:
+    """Ask for a child of versions. What can't be, the platform says by field."""
+    terms = {"parent": parent, "where": where, "rows": rows}
+    body: dict[str, Any] = {field: value for field, value in terms.items() if value is not None}
+    if mix:
+        body["mix"] = [{"ref": ref, "weight": weight} for ref, weight in mix.items()]
     return Call(
         "POST",
         f"{_project(project)}/datasets/{quote(name, safe='')}/derivations",
         IngestView.model_validate_json,
-        content=request.model_dump_json(exclude_none=True).encode(),
+        content=json.dumps(body).encode(),
     )
 
 
@@ -184,9 +201,7 @@ def report(project: str, ref: str, form: str) -> Call[bytes]:
 
 def tokenized(project: str, ref: str) -> Call[ListView[TokenCacheView]]:
     """Ask for the tokenized caches of a version."""
-    return Call(
-        "GET", f"{_version(project, ref)}/tokenized", ListView[TokenCacheView].model_validate_json
-    )
+    return Call("GET", f"{_version(project, ref)}/tokenized", ListView[TokenCacheView].model_validate_json)
 
 
 def verify(project: str, ref: str) -> Call[VersionVerification]:

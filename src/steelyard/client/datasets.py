@@ -14,9 +14,7 @@ from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVer
 from steelyard.specs.ingests import (
     DatasetDeletion,
     DatasetSummary,
-    DeriveRequest,
     IngestView,
-    MixPart,
     UploadView,
 )
 from steelyard.specs.tokens import TokenCacheView
@@ -44,13 +42,15 @@ class Datasets:
             return self._transport.send(dataset_calls.upload(self._project, source))
         call = dataset_calls.begin_upload(self._project, source)
         state = self._transport.send(call)
+        if on_progress and state.parts:
+            on_progress(*dataset_calls.sent_bytes(state))
         for number in dataset_calls.missing_parts(state):
             if state.state == "complete":
                 break
             call = dataset_calls.upload_part(self._project, state, source, number)
             state = self._transport.send(call)
             if on_progress:
-                on_progress(len(state.parts) * (state.part_size_bytes or 0), state.size_bytes)
+                on_progress(*dataset_calls.sent_bytes(state))
         state = self._transport.send(dataset_calls.complete_upload(self._project, state))
         return dataset_calls.finished_upload(state)
 
@@ -104,11 +104,9 @@ class Datasets:
             rows: at most so many rows of a mix.
 
         Raises:
-            UnprocessableEntity: the condition isn't understood, or no row is left.
+            UnprocessableEntity: a version isn't there, the condition isn't understood, or no row is left.
         """
-        parts = [MixPart(ref=ref, weight=weight) for ref, weight in (mix or {}).items()]
-        request = DeriveRequest(parent=parent, where=where, mix=parts, rows=rows)
-        call = dataset_calls.request_derivation(self._project, name, request)
+        call = dataset_calls.request_derivation(self._project, name, parent, where, mix, rows)
         return self._follow(call, on_progress)
 
     def delete(self, ref: str) -> DatasetDeletion:
