@@ -2,7 +2,8 @@
 
 A: `steelyard submit job.json` to the first line of the attempt's `metrics.jsonl`, the fork server warm.
 B: `python plain_sft.py` with the same model, rows and arguments to its first logged step.
-In turn: A B A B ...; the first A of each model, which makes the model and the rows ready, is not counted.
+In turn: A B A B ...; the first A of each model, which makes the model and the rows ready and tokenizes them,
+is told of by itself ("cold"); the others find the tokenized rows.
 The parts of A come from the job's events.
 """
 
@@ -68,7 +69,7 @@ def _measure(
     platform: BenchPlatform, client: Client, scratch: Path, model: str, rounds: int
 ) -> dict[str, Any]:
     spec = fine_tune(model, batch=4, lora=MODELS[model], max_steps=200)
-    folder, _ = _through_platform(platform, client, scratch, spec)
+    folder, cold = _through_platform(platform, client, scratch, spec)
     ours: list[float] = []
     by_hand: list[float] = []
     parts: defaultdict[str, list[float]] = defaultdict(list)
@@ -80,6 +81,7 @@ def _measure(
         started, steps = run_plain(folder, scratch, spec, until_step=1)
         by_hand.append(read_steps(steps)[0][1] - started)
     return {
+        "cold_seconds": cold,
         "platform_seconds": spread(ours),
         "by_hand_seconds": spread(by_hand),
         "ratio": spread([one / other for one, other in zip(ours, by_hand, strict=True)]),
@@ -123,6 +125,8 @@ def _print(model: str, figures: dict[str, Any]) -> None:
     print_table(model, rows)
     for name, seconds in figures["parts_seconds_median"].items():
         print(f"    {name:<50}{seconds:>20.3f}")
+    print(f"  cold, once: {figures['cold_seconds']['total']:.3f} s in all, of which")
+    print(f"    {'accepted to prepared':<50}{figures['cold_seconds']['accepted to prepared']:>20.3f}")
 
 
 if __name__ == "__main__":
