@@ -1,4 +1,4 @@
-"""`python -m tests.killed_settlements DSN PROMOTION`: settle it in children that die by SIGKILL.
+"""`python -m tests.killed_settlements DSN PROMOTION check|settle`: do that in children that die by SIGKILL.
 
 The first dies before its first statement, the next before its second, and so on, until one lives to the end.
 Prints how each ended. Commits count as statements, so that one dies just before and one just after.
@@ -19,13 +19,13 @@ from steelyard.storage.database import Database
 _MOST = 400
 
 
-def main(dsn: str, promotion_id: str) -> None:
+def main(dsn: str, promotion_id: str, step: str) -> None:
     """Fork children until one lives."""
     for number in range(_MOST):
         child = os.fork()
         if child == 0:
             _count_down(number)
-            asyncio.run(_settle(dsn, promotion_id))
+            asyncio.run(_take(dsn, promotion_id, step))
             os._exit(0)
         _, status = os.waitpid(child, 0)
         code = os.waitstatus_to_exitcode(status)
@@ -47,13 +47,14 @@ def _count_down(number: int) -> None:
         event.listen(Engine, name, step)
 
 
-async def _settle(dsn: str, promotion_id: str) -> None:
+async def _take(dsn: str, promotion_id: str, step: str) -> None:
     database = Database(dsn, name="killed")
     try:
-        await PromotionService(database).settle(promotion_id)
+        service = PromotionService(database)
+        await (service.check if step == "check" else service.settle)(promotion_id)
     finally:
         await database.close()
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], sys.argv[2])
+    main(sys.argv[1], sys.argv[2], sys.argv[3])

@@ -1,5 +1,6 @@
 """MLflow's aliases follow ours, whatever dies in between and whoever writes there directly."""
 
+import asyncio
 import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
@@ -11,6 +12,7 @@ from tests.contract.test_promotions import promote
 from tests.control_plane import ADMIN, ControlPlane, serve
 from tests.shelf import MODEL, PROJECT, people, shelve
 
+from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import Unavailable
 from steelyard.registry.mlflow import Mlflow
 from steelyard.rollouts.mirror import MIRROR_TOPIC, AliasMirror
@@ -155,6 +157,20 @@ async def test_what_was_written_to_mlflow_directly_is_restored_and_reported(
     await relay_of(plane, mirror).relay()
     assert await mirror.reconcile() == 0
     assert len(await reports(plane)) == 2
+
+
+async def test_of_two_who_find_it_one_reports(
+    plane: ControlPlane, mirror: AliasMirror, book: MlflowBook
+) -> None:
+    await relay_of(plane, mirror).relay()
+    book.aliases = {"dev": "11"}
+    both = await asyncio.gather(
+        mirror._reconcile_model(ProjectId(PROJECT), MODEL),  # pyright: ignore[reportPrivateUsage]
+        mirror._reconcile_model(ProjectId(PROJECT), MODEL),  # pyright: ignore[reportPrivateUsage]
+    )
+    assert sum(both) == 1
+    assert book.aliases == {"dev": "12"}
+    assert len(await reports(plane)) == 1
 
 
 async def test_a_mirror_that_is_only_late_is_no_news(

@@ -161,9 +161,8 @@ async def test_it_is_given_up_in_the_end(plane: ControlPlane, client: httpx.Asyn
     assert page.data[0].last_error
 
 
-@pytest.mark.parametrize("address", ["127.0.0.1", "10.0.0.1", "169.254.169.254", "::1"])
 async def test_a_name_that_leads_inside_is_not_sent_to(
-    plane: ControlPlane, client: httpx.AsyncClient, receiver: tuple[Receiver, str], address: str
+    plane: ControlPlane, client: httpx.AsyncClient, receiver: tuple[Receiver, str]
 ) -> None:
     inbox, url = receiver
     port = url.split(":")[2].split("/")[0]
@@ -171,8 +170,9 @@ async def test_a_name_that_leads_inside_is_not_sent_to(
     await act(plane)
     (row,) = await deliveries(plane)
     strict = AddressPolicy(allow_http=True)
-    with pytest.raises(Unavailable, match="private network"):
-        await sender_of(plane, client, strict, "93.184.216.34", address).deliver(row.id)
+    for address in ("127.0.0.1", "10.0.0.1", "169.254.169.254", "::1"):
+        with pytest.raises(Unavailable, match="private network"):
+            await sender_of(plane, client, strict, "93.184.216.34", address).deliver(row.id)
     assert not inbox.got
 
 

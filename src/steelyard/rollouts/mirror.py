@@ -1,5 +1,6 @@
 """MLflow's aliases: a mirror of ours. What somebody writes there directly is put right, and reported."""
 
+import structlog
 from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -7,7 +8,7 @@ from steelyard.governance import audit
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import SYSTEM
 from steelyard.kit.errors import Unavailable
-from steelyard.registry.mlflow import Mlflow
+from steelyard.registry.mlflow import Mlflow, MlflowRefused
 from steelyard.rollouts import repository
 from steelyard.rollouts.events import announce
 from steelyard.specs.promotions import Alias
@@ -17,6 +18,7 @@ from steelyard.storage.tables import ModelRow, ModelVersionRow, OutboxRow
 
 MIRROR_TOPIC = "mirror_alias"
 _LOCK = 20_100
+_log = structlog.get_logger()
 
 
 async def promise_mirror(session: AsyncSession, project: ProjectId, model: str, alias: Alias) -> None:
@@ -69,7 +71,11 @@ class AliasMirror:
             ]
         restored = 0
         for project, model in models:
-            restored += await self._reconcile_model(project, model)
+            try:
+                restored += await self._reconcile_model(project, model)
+            except MlflowRefused as error:
+                # As where somebody deleted the version there: the others are compared all the same.
+                _log.warning("an alias can't be put right in MLflow", model=model, error=error.message)
         return restored
 
     async def _reconcile_model(self, project: ProjectId, model: str) -> int:
@@ -87,25 +93,26 @@ class AliasMirror:
             # Ours may have moved, and the mirror followed, since MLflow was asked.
             there = (await self._mlflow.aliases(f"{project}.{model}") or {}).get(alias.value)
             if there != await self._wanted(project, model, alias):
-                await self._restore(project, model, alias, there, wanted)
-                restored += 1
+                restored += int(await self._restore(project, model, alias, there, wanted))
         return restored
 
     async def _is_under_way(self, key: str) -> bool:
-        """Whether the mirror is about to follow anyway, so that a difference is no news."""
         async with self._database.transaction() as session:
-            return bool(
-                await session.scalar(
-                    select(OutboxRow.id).where(OutboxRow.topic == MIRROR_TOPIC, OutboxRow.key == key).limit(1)
-                )
-            )
+            return await _is_promised(session, key)
 
     async def _restore(
         self, project: ProjectId, model: str, alias: Alias, there: str | None, wanted: str | None
-    ) -> None:
-        """Put an alias right. The promise is written with the report, so that neither stands alone."""
+    ) -> bool:
+        """Put an alias right, unless another has just promised to; return whether it was this one.
+
+        The promise is written with the report, so that neither stands alone.
+        """
+        key = f"{project}/{model}/{alias}"
         words = f"MLflow's alias {alias} of {model} was {_name(there)} and is {_name(wanted)} again"
         async with self._database.transaction() as session:
+            await repository.lock_alias(session, project, model, alias)
+            if await _is_promised(session, key):
+                return False
             detail = {"alias": alias.value, "found": there, "restored": wanted}
             await announce(session, project, model, "alias.restored", words, level="warn", data=detail)
             await audit.record(
@@ -118,7 +125,8 @@ class AliasMirror:
                 detail=detail,
             )
             await promise_mirror(session, project, model, alias)
-        await self.follow(f"{project}/{model}/{alias}")
+        await self.follow(key)
+        return True
 
     async def _wanted(self, project: ProjectId, model: str, alias: Alias) -> str | None:
         async with self._database.transaction() as session:
@@ -129,6 +137,12 @@ class AliasMirror:
         if version.mlflow_version is None:
             raise Unavailable(f"MLflow doesn't have {model}@{row.version} yet; it is tried again")
         return version.mlflow_version
+
+
+async def _is_promised(session: AsyncSession, key: str) -> bool:
+    """Whether the mirror is about to follow anyway, so that a difference is no news."""
+    query = select(OutboxRow.id).where(OutboxRow.topic == MIRROR_TOPIC, OutboxRow.key == key).limit(1)
+    return await session.scalar(query) is not None
 
 
 def _name(version: str | None) -> str:
