@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from tests.e2e.platform import LivePlatform, wait_for_state, wait_until
 
@@ -122,6 +123,81 @@ def test_an_equal_one_is_answered_at_once_and_shown_by_the_commands(
     assert "wilson" in shown.stdout
     compared = platform.json("evals", "compare", undisturbed[suite].id, newest["id"])
     assert [each["verdict"] for each in compared["metrics"]] == ["no difference shown"]
+
+
+def test_what_was_trained_is_measured_by_its_name_and_from_its_checkpoint(
+    platform: LivePlatform, client: Client, suite: str
+) -> None:
+    training = {"max_steps": 6, "learning_rate": 1e-2, "max_length": 64, "seed": 7}
+    trained = client.jobs.submit(
+        {
+            "api_version": "steelyard/v1",
+            "type": "fine_tune",
+            "name": "adapted",
+            "model": {"name_or_path": "builtin/tiny-random"},
+            "dataset": {"ref": "sums"},
+            "peft": {"r": 4, "lora_alpha": 8},
+            "training": training,
+            "checkpoint": {"save_steps": 6},
+            "evaluation": {"suites": [suite, "heldout"], "max_samples": 100},
+            "resources": {"cpus": 1, "memory_gb": 2.0},
+        }
+    )
+    trained = wait_for_state(client, trained.id, "succeeded", "failed", timeout_seconds=180)
+    assert trained.state == "succeeded", trained.status_message
+    rows = {(row.subject, row.suite): row for row in client.evaluations.list(job=trained.id).data}
+    assert len(rows) == 4
+
+    again = client.jobs.submit(_named("models/adapted@1", suite))
+    checkpoint = client.jobs.checkpoints(trained.id)[0]
+    anew = client.jobs.submit(_named(f"checkpoints/{checkpoint.id}", suite))
+    for job in (again, anew):
+        ended = wait_for_state(client, job.id, "succeeded", "failed")
+        assert ended.state == "succeeded", ended.status_message
+
+    known = {row.suite: row for row in client.evaluations.list(job=again.id).data}
+    assert {name: row.cached_from for name, row in known.items()} == {
+        name: rows["tuned", name].id for name in (suite, "heldout")
+    }
+    measured = {row.suite: row for row in client.evaluations.list(job=anew.id).data}
+    assert {row.cached_from for row in measured.values()} == {None}
+    # The last checkpoint has the weights of the finished model.
+    assert {name: row.metrics for name, row in measured.items()} == {
+        name: row.metrics for name, row in known.items()
+    }
+    compared = client.evaluations.compare(f"{trained.id}:base", "adapted@1")
+    by_name = {each.metric: each for each in compared.metrics}
+    assert by_name["heldout/loss"].verdict in ("better", "worse", "no difference shown")
+    assert by_name["heldout/loss"].n == rows["tuned", "heldout"].n
+
+    def told() -> dict[str, str]:
+        return _mlflow_tags(platform, client, trained.id, "steelyard.evaluation.")
+
+    tags = wait_until(told, "MLflow to be told", 120)
+    assert len(tags) == 4
+    heldout = rows["tuned", "heldout"]
+    assert f"/evaluations/{heldout.id}/samples sha256:" in tags["steelyard.evaluation.tuned.heldout"]
+
+
+def _mlflow_tags(platform: LivePlatform, client: Client, job: str, prefix: str) -> dict[str, str]:
+    token = (platform.home / "secrets" / "admin.token").read_text().strip()
+    with httpx.Client(
+        base_url=f"{client.api_url}/mlflow/api/2.0/mlflow", headers={"Authorization": f"Bearer {token}"}
+    ) as http:
+        experiment = http.get("/experiments/get-by-name", params={"experiment_name": "default"}).json()
+        wanted = {
+            "experiment_ids": [experiment["experiment"]["experiment_id"]],
+            "filter": f"tags.`steelyard.job_id` = '{job}'",
+        }
+        runs: list[dict[str, Any]] = http.post("/runs/search", json=wanted).json().get("runs", [])
+    found = {tag["key"]: tag["value"] for run in runs for tag in run["data"]["tags"]}
+    return {key: value for key, value in found.items() if key.startswith(prefix)}
+
+
+def _named(model: str, suite: str) -> dict[str, Any]:
+    spec = _spec(suite)
+    evaluation = spec["evaluation"] | {"max_samples": 100}
+    return spec | {"model": {"name_or_path": model}, "evaluation": evaluation, "max_length": 64}
 
 
 def _spec(suite: str, *, use_cache: bool = True) -> dict[str, Any]:
