@@ -28,11 +28,12 @@ class Bucket:
 
 @contextlib.contextmanager
 def serve_bucket(name: str = "team-bucket") -> Generator[Bucket]:
-    """Serve an S3 api with one bucket."""
+    """Serve an S3 api with one bucket. What it holds is the process's: each begins with nothing."""
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
     bucket = Bucket(f"http://{host}:{port}", name)
+    httpx.post(f"{bucket.endpoint}/moto-api/reset").raise_for_status()
     httpx.put(f"{bucket.endpoint}/{name}").raise_for_status()
     try:
         yield bucket
