@@ -58,12 +58,16 @@ def search(
         str | None, typer.Option("--after", metavar="ID", help="Read on after this row.")
     ] = None,
     project: Project = None,
+    organization: Annotated[
+        str | None,
+        typer.Option("--organization", metavar="NAME", help="All projects of this organization."),
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
     """List acts, newest first."""
     with connect(project) as client:
         page = client.audit.search(
-            project=project, actor=actor, object=object_id, verb=verb, outcome=outcome,
+            project=project, organization=organization, actor=actor, object=object_id, verb=verb, outcome=outcome,
             since=since, until=until, limit=limit, after=after,
         )  # fmt: skip
     if as_json:
