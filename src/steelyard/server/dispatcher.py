@@ -130,14 +130,17 @@ class Dispatcher:
             _log.info("the ingest is over already", key=ingest_id)
 
     async def _reach_promotion(self, promotion_id: str) -> None:
-        """Start a promotion's workflow, or tell the one that runs to look again."""
+        """Start a promotion's workflow, or tell the one that runs to look again.
+
+        One that somebody terminated is started anew: what it does may be done any number of times.
+        """
         try:
             await self._client.start_workflow(
                 PromotionWorkflow.run,
                 promotion_id,
                 id=f"promotion/{promotion_id}",
                 task_queue=TASK_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 start_signal="nudge",
             )
