@@ -67,8 +67,8 @@ def search(
     """List acts, newest first."""
     with connect(project) as client:
         page = client.audit.search(
-            project=project, organization=organization, actor=actor, object=object_id, verb=verb, outcome=outcome,
-            since=since, until=until, limit=limit, after=after,
+            project=project, organization=organization, actor=actor, object=object_id, verb=verb,
+            outcome=outcome, since=since, until=until, limit=limit, after=after,
         )  # fmt: skip
     if as_json:
         write_json(page)
