@@ -16,6 +16,11 @@ from temporalio.worker import Replayer, Worker
 from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
 
 from steelyard.kit.ids import new_id
+from steelyard.rollouts.requests import PROMOTION_TOPIC
+from steelyard.server.dispatcher import Dispatcher
+from steelyard.storage.database import Database
+from steelyard.storage.notifications import Listener
+from steelyard.storage.outbox import CHANNEL, enqueue
 from steelyard.workflows.messages import PromotionStanding
 from steelyard.workflows.promotion import PromotionWorkflow
 
@@ -123,6 +128,26 @@ class TestPromotion:
         async with Worker(temporal, **parts, activities=activities):  # pyright: ignore[reportArgumentType]
             assert await handle.result() == "promoted"
         assert world.checks == 1
+
+
+class TestDispatch:
+    async def test_promises_start_it_once_and_again_where_it_was_terminated(
+        self, temporal: Client, database: Database, database_dsn: str
+    ) -> None:
+        dispatcher = Dispatcher(database, Listener(database_dsn, (CHANNEL,)), temporal)
+        promotion = new_id("promo")
+        handle = temporal.get_workflow_handle(f"promotion/{promotion}")
+        runs: list[str | None] = []
+        for terminate in (False, True, False):
+            for _ in range(2):
+                async with database.transaction() as session:
+                    await enqueue(session, PROMOTION_TOPIC, promotion, {})
+                await dispatcher.relay()
+            runs.append((await handle.describe()).run_id)
+            if terminate:
+                await handle.terminate("a test")
+        assert runs[0] == runs[1] != runs[2]
+        await handle.terminate("a test")
 
 
 class TestReplay:
