@@ -1,5 +1,6 @@
 """Tokenized caches: made once, killed, raced, damaged, refused, swept; and training with them is the same."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -314,7 +315,7 @@ class TestService:
             session.add(ProjectRow(id="other"))
         mine = await made(tokenized, wanted(tmp_path, model, CHATS))
         asked = wanted(tmp_path, model, CHATS)
-        theirs = await made(tokenized, Wanted(**{**vars(asked), "project": ProjectId("other")}))
+        theirs = await made(tokenized, dataclasses.replace(asked, project=ProjectId("other")))
         assert (theirs.hit, theirs.files.digest) == (False, mine.files.digest)
         assert theirs.files.folder != mine.files.folder
 
@@ -342,7 +343,7 @@ class TestListing:
         version = (await ingest(plane, jsonl(PAIRS)))["version"]
         asked = wanted(tmp_path, model, PAIRS, shape="prompt_completion")
         dataset = asked.dataset.model_copy(update={"digest": version["digest"]})
-        cache = await made(tokenized, Wanted(**{**vars(asked), "dataset": dataset}))
+        cache = await made(tokenized, dataclasses.replace(asked, dataset=dataset))
         async with plane.http() as http:
             (shown,) = (await http.get(f"{PROJECT}/datasets/chats@v1/tokenized")).json()["data"]
             assert (await http.get(f"{PROJECT}/datasets/nothing/tokenized")).status_code == 404
@@ -363,7 +364,7 @@ class TestSweeping:
         version = (await ingest(plane, jsonl(PAIRS)))["version"]
         asked = wanted(tmp_path, model, PAIRS, shape="prompt_completion")
         dataset = asked.dataset.model_copy(update={"digest": version["digest"]})
-        cache = await made(tokenized, Wanted(**{**vars(asked), "dataset": dataset}))
+        cache = await made(tokenized, dataclasses.replace(asked, dataset=dataset))
         folder = Path(cache.files.folder)
         async with plane.http() as http:
             job = (await http.post(f"{PROJECT}/jobs", json=job_spec())).json()["id"]
@@ -376,7 +377,7 @@ class TestSweeping:
             assert await sweeper(plane, tmp_path, days=15).sweep() == 1
         assert not folder.exists()
         assert await caches(plane.database) == []
-        assert (await made(tokenized, Wanted(**{**vars(asked), "dataset": dataset}))).files == cache.files
+        assert (await made(tokenized, dataclasses.replace(asked, dataset=dataset))).files == cache.files
 
     async def test_a_deleted_versions_caches_go_soon(
         self, plane: ControlPlane, tokenized: TokenizedService, tmp_path: Path, model: Path
