@@ -106,7 +106,11 @@ class Ledger(RuleBasedStateMachine):
 
         self._do(act)
 
-    @rule(gpus=st.sampled_from([8, 1, 4, 0]), seconds=st.sampled_from([600, 60, 1800, 20_000]), times=st.sampled_from([1, 1, 3]))
+    @rule(
+        gpus=st.sampled_from([8, 1, 4, 0]),
+        seconds=st.sampled_from([600, 60, 1800, 20_000]),
+        times=st.sampled_from([1, 1, 3]),
+    )
     def submit(self, gpus: int, seconds: int, times: int) -> None:
         """Submit a job: it is taken if and only if it fits."""
         job = Job(f"job_{next(_numbers)}", Demand(gpus, Decimal(seconds), times))

@@ -46,9 +46,7 @@ def login(
     with connect() as client:
         told = client.login_information()
         if not told.enabled:
-            raise InvalidRequest(
-                f"{client.api_url} has no identity provider; use a token in STEELYARD_TOKEN"
-            )
+            raise InvalidRequest(f"{client.api_url} has no identity provider; use a token in STEELYARD_TOKEN")
         verifier = secrets.token_urlsafe(48)
         with _Waiting() as waiting:
             query = urlencode({"port": waiting.port, "challenge": _challenge(verifier)})

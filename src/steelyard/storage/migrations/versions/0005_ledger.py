@@ -198,7 +198,8 @@ _BALANCE = """
                count(*) FILTER (WHERE posting.project_id <> whole.project_id)
         INTO lines, gpu_seconds, money, foreign_lines
         FROM ledger_postings posting WHERE posting.transaction_id = whole.id;
-        IF whole.id IS NULL OR lines <> whole.entries OR gpu_seconds <> 0 OR money <> 0 OR foreign_lines > 0 THEN
+        IF whole.id IS NULL OR lines <> whole.entries OR gpu_seconds <> 0 OR money <> 0
+            OR foreign_lines > 0 THEN
             RAISE EXCEPTION 'ledger transaction % does not balance: % of % lines, % GPU-seconds, % money, '
                 '% of another project', whole.id, lines, whole.entries, gpu_seconds, money, foreign_lines
                 USING ERRCODE = 'check_violation';
