@@ -64,8 +64,10 @@ async def people(database: Database) -> None:
         )
 
 
-async def shelve(plane: ControlPlane, folder: Path, *, name: str = MODEL, by: Actor = TRAINER) -> int:
-    """Register a version of a model that `by` trained; return its number."""
+async def shelve(
+    plane: ControlPlane, folder: Path, *, name: str = MODEL, by: Actor = TRAINER, measured: bool = True
+) -> int:
+    """Register a version of a model that `by` trained, measured in a suite of no gate; return its number."""
     body = canonical_json(script_spec("shelf"))
     job = (await plane.services.submission.submit(by, PROJECT, body, None)).job_id
     files = folder / "models" / job
@@ -91,7 +93,10 @@ async def shelve(plane: ControlPlane, folder: Path, *, name: str = MODEL, by: Ac
                 metrics={},
             )
         )
-        return model.latest_version
+        number = model.latest_version
+    if measured:
+        await evaluate(plane.database, number, 0.5, name=name, suite="shelf")
+    return number
 
 
 async def evaluate(

@@ -131,6 +131,15 @@ async def test_a_gate_that_fails_and_one_that_was_not_measured_stop_it(
     assert await pointing(house, Alias.DEV) == better
 
 
+async def test_what_was_never_measured_goes_no_further_than_dev(house: ControlPlane, tmp_path: Path) -> None:
+    version = await shelve(house, tmp_path, measured=False)
+    assert (await promote(house, version, Alias.DEV)).state is PromotionState.PROMOTED
+    stopped = await promote(house, version, Alias.STAGING, approvers=())
+    assert stopped.state is PromotionState.NOT_ENOUGH_EVIDENCE
+    assert "nothing was ever measured" in stopped.message
+    assert await pointing(house, Alias.STAGING) is None
+
+
 async def test_a_version_is_held_against_the_one_that_it_would_replace(
     house: ControlPlane, tmp_path: Path
 ) -> None:

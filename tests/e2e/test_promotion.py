@@ -41,7 +41,10 @@ def approvers(admin: Client, platform: LivePlatform) -> Iterator[list[Client]]:
 def test_it_waits_through_every_kill_and_moves_once(
     platform: LivePlatform, admin: Client, approvers: list[Client]
 ) -> None:
-    job = admin.jobs.submit({**sums_spec(max_steps=20), "register_as": {"model_name": MODEL}})
+    measured = {"suites": ["heldout"], "max_samples": 8}
+    job = admin.jobs.submit(
+        {**sums_spec(max_steps=20), "register_as": {"model_name": MODEL}, "evaluation": measured}
+    )
     assert wait_for_state(admin, job.id, "succeeded", "failed").state == "succeeded"
     admin.models.promote(MODEL, 1, Alias.DEV)
     wait_until(lambda: admin.models.get(MODEL).aliases.get("dev"), "dev")

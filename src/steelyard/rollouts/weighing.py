@@ -13,9 +13,11 @@ from steelyard.governance.access import ProjectId
 from steelyard.rollouts import repository
 from steelyard.rollouts.binding import Binding
 from steelyard.rollouts.rules import gates_of, parse_gate
-from steelyard.specs.gates import Judgement
+from steelyard.specs.gates import Judgement, Verdict
 from steelyard.specs.promotions import Alias
 from steelyard.storage.tables import AliasRow, ModelVersionRow
+
+_UNMEASURED = "nothing was ever measured of this model"
 
 
 @dataclass(frozen=True)
@@ -74,11 +76,17 @@ def paired_metrics(gathered: Gathered) -> list[tuple[MetricEvidence, MetricEvide
 def weigh(gathered: Gathered, pairs: Mapping[str, Pairs]) -> Judgement:
     """Hold the evidence against the gates. The same binding and samples give the same judgement.
 
+    Past dev no model goes unmeasured, even where nobody has set a gate.
+
     Args:
         pairs: values of the samples that both versions have in common, by metric.
     """
     incumbent = Incumbent(gathered.incumbent, pairs) if gathered.replaces else None
-    return judge(gathered.gates.gates, gathered.evidence, incumbent, gathered.gates.notes)
+    judgement = judge(gathered.gates.gates, gathered.evidence, incumbent, gathered.gates.notes)
+    if gathered.binding.alias == Alias.DEV or gathered.evidence is not None:
+        return judgement
+    verdict = Verdict.NOT_ENOUGH_EVIDENCE if judgement.verdict is Verdict.PASS else judgement.verdict
+    return judgement.model_copy(update={"verdict": verdict, "missing": [_UNMEASURED]})
 
 
 def _digests(evidence: Evidence | None) -> dict[str, str]:

@@ -108,8 +108,10 @@ class Judgement(Message):
     gates: list[GateJudgement]
     notes: list[str] = []
     """Gates that add nothing to stricter ones, and why."""
+    missing: list[str] = []
+    """What is needed whatever the gates say, and isn't there."""
 
     @property
     def reasons(self) -> list[str]:
-        """A sentence for each gate that does not pass."""
-        return [each.reason for each in self.gates if each.verdict is not Verdict.PASS]
+        """A sentence for each gate that does not pass, and for what is missing beside."""
+        return [*(each.reason for each in self.gates if each.verdict is not Verdict.PASS), *self.missing]

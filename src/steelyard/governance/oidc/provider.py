@@ -143,7 +143,8 @@ class Provider:
         return ExternalIdentity(
             issuer=self.issuer,
             subject=str(claims["sub"]),
-            email=str(email) if email and claims.get("email_verified", True) else None,
+            # Unverified, anybody could claim the address of somebody for whom an account was prepared.
+            email=str(email) if email and claims.get("email_verified") is True else None,
             display_name=claims.get("name") or claims.get("preferred_username"),
             groups=tuple(sorted({group for group in groups if isinstance(group, str)})),
         )
