@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import text
 from tests.control_plane import LEASE_SECONDS, ControlPlane, serve
-from tests.gpu_pool import FLAVOR, HandClock, Pool, open_pool
+from tests.gpu_pool import FLAVOR, HandClock, Pool, gpu_spec, open_pool
 
 from steelyard.jobs.idleness import IdleKeeper
 from steelyard.jobs.supervision import SupervisionService
@@ -93,6 +93,29 @@ class TestQuotas:
         assert view["weight"] == 3
         assert view["used_gpu_hours"] == pytest.approx(0.06, rel=0.01)
         assert await audited(pool.plane, "quota.set") == 1
+
+    @pytest.mark.parametrize(
+        ("gpus", "borrows", "admissible", "words"),
+        [
+            (1, 0, True, "stays within them"),
+            (4, 3, True, "would borrow 3"),
+            (5, 4, True, "would pass what it may hold (7)"),
+            (8, 7, False, "wait for ever"),
+        ],
+    )
+    async def test_a_plan_says_what_a_job_would_do_to_the_quota(
+        self, pool: Pool, http: httpx.AsyncClient, gpus: int, borrows: int, admissible: bool, words: str
+    ) -> None:
+        body = {"nominal": 4, "borrowing_limit": 3}
+        assert (await http.put(f"/v1/projects/default/quotas/{FLAVOR}", json=body)).status_code == 200
+        await pool.start(await pool.submit(gpus=3))
+        plan = await http.post("/v1/projects/default/jobs/plan", json=gpu_spec(gpus, 3600))
+        (quota,) = plan.json()["quotas"]
+        assert (quota["held_gpus"], quota["would_borrow_gpus"]) == (3, borrows)
+        assert quota["admissible"] is admissible
+        assert words in quota["message"]
+        without = await http.post("/v1/projects/default/jobs/plan", json=gpu_spec(0, 3600))
+        assert without.json()["quotas"] == []
 
     async def test_what_is_not_there_or_makes_no_sense_is_refused(
         self, pool: Pool, http: httpx.AsyncClient

@@ -29,7 +29,8 @@ pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 @pytest.fixture(scope="module")
 def client(platform: LivePlatform) -> Iterator[Client]:
     with platform.client() as client:
-        job = client.jobs.submit(sums_spec(NAME, max_steps=40))
+        measured = {"suites": ["heldout"], "max_samples": 8}
+        job = client.jobs.submit({**sums_spec(NAME, max_steps=40), "evaluation": measured})
         assert wait_for_state(client, job.id, "succeeded", "failed").state == "succeeded"
         yield client
 
@@ -60,7 +61,10 @@ def test_a_whole_model_is_verified(platform: LivePlatform, client: Client) -> No
     told = platform.json("verify", f"{NAME}@1")
     assert told["verified"]
     found = {check["subject"]: check["status"] for check in told["checks"]}
-    assert found.keys() >= {"files", "statement", "statement_file", "config", "dataset", "base_model", "code"}
+    assert found.keys() >= {
+        *("files", "statement", "statement_file", "config", "dataset", "base_model", "code", "evaluation"),
+        "sealed_tokens",
+    }
     assert set(found.values()) == {"ok"}
 
 
@@ -98,7 +102,10 @@ def test_the_statement_is_in_toto_and_names_what_went_in(client: Client, folder:
     statement = json.loads(base64.b64decode(json.loads(envelope)["payload"]))
     assert statement["_type"] == "https://in-toto.io/Statement/v1"
     definition = statement["predicate"]["buildDefinition"]
-    assert {each["name"] for each in definition["resolvedDependencies"]} == {"dataset", "base_model", "code"}
+    names = {each["name"] for each in definition["resolvedDependencies"]}
+    assert names == {"dataset", "base_model", "code", "tokens"}
+    byproducts = [each["name"] for each in statement["predicate"]["runDetails"]["byproducts"]]
+    assert byproducts.count("evaluation") == 2
     assert definition["internalParameters"]["seeds"] == {"training": 7}
     assert definition["internalParameters"]["lock"]["distributions"]["torch"]
     assert "model.safetensors" in {each["name"] for each in statement["subject"]}

@@ -184,6 +184,7 @@ def plan_summary(plan: PlanView) -> RenderableType:
         Text("The spec is valid." if plan.valid else "The spec is not valid."),
         Text(fits, style="" if plan.fits else "bold red"),
         *(_plan_cost(plan.cost) if plan.cost else []),
+        *(Text(f"The project {quota.message}.") for quota in plan.quotas),
     ]
     return Group(*parts, *(Text(f"- {printable(message)}") for message in plan.messages))
 

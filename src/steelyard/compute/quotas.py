@@ -1,5 +1,7 @@
 """Quotas: a project's part of each flavor, its weight, and where it stands beside the others."""
 
+from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import func, select
@@ -17,7 +19,7 @@ from steelyard.governance.identity import Actor
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidRequest, NotFound
 from steelyard.specs.access import Permission
-from steelyard.specs.pool import IdlePolicy, ProjectQuotas, QuotaChange, QuotaFigures
+from steelyard.specs.pool import IdlePolicy, PlanQuota, ProjectQuotas, QuotaChange, QuotaFigures
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.scopes import pool_view
@@ -101,18 +103,12 @@ class QuotaService:
         )
 
     async def _standing(self, session: AsyncSession, project: ProjectId) -> ProjectQuotas:
-        settings = await read_settings(session)
-        policy = scheduler_policy(settings.policy)
+        idle = (await read_settings(session)).policy.idle
         own = await session.scalar(select(ProjectShareRow.idle).where(ProjectShareRow.project_id == project))
         queued = await session.scalar(
             select(func.count()).where(JobRow.project_id == project, JobRow.state == JobState.QUEUED)
         )
-        async with pool_view(session):
-            snapshot = (await read_picture(session, self._clock(), policy, with_queue=False)).snapshot
-        pool = Pool(snapshot.nodes, snapshot.flavors, snapshot.running, snapshot.now_seconds)
-        standings = Standings(pool, snapshot.projects, snapshot.running, policy)
-        mine = standings.of(project)
-        used = next((each.decayed_gpu_seconds for each in snapshot.projects if each.name == project), 0.0)
+        mine, standings, used = await _read_standing(session, project, self._clock())
         return ProjectQuotas(
             project=project,
             weight=mine.weight,
@@ -121,9 +117,64 @@ class QuotaService:
             used_gpu_hours=used / 3600,
             queued_jobs=queued or 0,
             quotas=[_figures(mine, standings, flavor) for flavor in sorted({*mine.quotas, *mine.used})],
-            idle=settings.policy.idle if own is None else IdlePolicy.model_validate(own, strict=False),
+            idle=idle if own is None else IdlePolicy.model_validate(own, strict=False),
             idle_is_own=own is not None,
         )
+
+
+async def quota_effect(
+    session: AsyncSession, project: ProjectId, flavors: Sequence[str], gpus: int, clock: Clock
+) -> list[PlanQuota]:
+    """Say what a job would do to the quotas of the flavors that could take it. Changes nothing.
+
+    Args:
+        flavors: those that the job may use; empty: any.
+        gpus: of all its nodes together.
+    """
+    if gpus == 0:
+        return []
+    mine, standings, _ = await _read_standing(session, project, clock())
+    there = {*standings.totals.flavors, *mine.quotas}
+    known = sorted(there & set(flavors) if flavors else there)
+    figures = [_figures(mine, standings, flavor) for flavor in known]
+    return [_effect(each, gpus) for each in figures if each.flavor_gpus or each.nominal]
+
+
+async def _read_standing(
+    session: AsyncSession, project: ProjectId, now: datetime
+) -> tuple[Standing, Standings, float]:
+    """Return a project's standing, everybody's, and its decayed use in GPU-seconds."""
+    policy = scheduler_policy((await read_settings(session)).policy)
+    async with pool_view(session):
+        snapshot = (await read_picture(session, now, policy, with_queue=False)).snapshot
+    pool = Pool(snapshot.nodes, snapshot.flavors, snapshot.running, snapshot.now_seconds)
+    standings = Standings(pool, snapshot.projects, snapshot.running, policy)
+    used = next((each.decayed_gpu_seconds for each in snapshot.projects if each.name == project), 0.0)
+    return standings.of(project), standings, used
+
+
+def _effect(quota: QuotaFigures, gpus: int) -> PlanQuota:
+    after = quota.held_gpus + gpus
+    borrowed = max(0, after - quota.nominal)
+    most = None if quota.borrowing_limit is None else quota.nominal + quota.borrowing_limit
+    admissible = most is None or gpus <= most
+    held = f"holds {quota.held_gpus} of {quota.nominal} guaranteed GPUs of {quota.flavor}"
+    if not admissible:
+        words = f"{held}; {gpus} are more than it may ever hold ({most}), so the job would wait for ever"
+    elif most is not None and after > most:
+        words = f"{held}; with {gpus} more it would pass what it may hold ({most}): the job waits for others"
+    elif borrowed:
+        words = f"{held}; with {gpus} more it would borrow {borrowed}, which their owners can have back"
+    else:
+        words = f"{held}; with {gpus} more it stays within them"
+    return PlanQuota(
+        flavor=quota.flavor,
+        nominal=quota.nominal,
+        held_gpus=quota.held_gpus,
+        would_borrow_gpus=borrowed,
+        admissible=admissible,
+        message=words,
+    )
 
 
 async def _require(session: AsyncSession, project: str, flavor: str | None = None) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.compute.quotas import quota_effect
 from steelyard.datasets import catalogue
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.evals.suites import pin_suites
@@ -113,7 +114,8 @@ class SubmissionService:
             capacity = Capacity(session)
             fit = await capacity.forecast(spec.resources, spec.priority)
             cost = await plan_cost(session, checked, spec, self._clock)
-        gpus = spec.resources.gpus * (spec.distributed.num_nodes if isinstance(spec, FineTuneSpec) else 1)
+            gpus = spec.resources.gpus * (spec.distributed.num_nodes if isinstance(spec, FineTuneSpec) else 1)
+            quotas = await quota_effect(session, checked, spec.resources.flavors, gpus, self._clock)
         return PlanView(
             valid=True,
             spec=spec.model_dump(mode="json"),
@@ -124,6 +126,7 @@ class SubmissionService:
             max_gpu_hours=gpus * spec.limits.max_runtime_seconds / 3600,
             messages=[*fit.messages, *([cost.refusal] if cost.refusal else [])],
             cost=cost,
+            quotas=quotas,
         )
 
     def _new_job(

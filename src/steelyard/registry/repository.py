@@ -11,6 +11,7 @@ from steelyard.kit.errors import NotFound
 from steelyard.storage.tables import (
     AttemptRow,
     CheckpointRow,
+    EvaluationRow,
     JobRow,
     LineageStatementRow,
     ModelVersionRow,
@@ -24,6 +25,8 @@ class ModelRecord:
     version: ModelVersionRow
     job: JobRow
     statement: LineageStatementRow | None
+    evaluations: Sequence[str]
+    """Digests of the results that the job's run has."""
 
 
 async def get_record(session: AsyncSession, project: ProjectId, name: str, version: int) -> ModelRecord:
@@ -39,7 +42,7 @@ async def get_record(session: AsyncSession, project: ProjectId, name: str, versi
         )
     job = await session.get_one(JobRow, row.job_id)
     statement = await session.get(LineageStatementRow, (project, name, version))
-    return ModelRecord(row, job, statement)
+    return ModelRecord(row, job, statement, await evaluations_of_run(session, job))
 
 
 async def attempts_of_run(session: AsyncSession, job: JobRow) -> Sequence[str]:
@@ -50,6 +53,16 @@ async def attempts_of_run(session: AsyncSession, job: JobRow) -> Sequence[str]:
         .order_by(AttemptRow.number)
     )
     return [row.id for row in rows if row.launch_key.startswith(f"{job.run_number}:")]
+
+
+async def evaluations_of_run(session: AsyncSession, job: JobRow) -> Sequence[str]:
+    """Return the digests of what a job's present run was measured to be, in the order of suites."""
+    query = (
+        select(EvaluationRow.digest)
+        .where(EvaluationRow.job_id == job.id, EvaluationRow.run_number == job.run_number)
+        .order_by(EvaluationRow.suite, EvaluationRow.subject)
+    )
+    return list(await session.scalars(query))
 
 
 async def newest_checkpoint(session: AsyncSession, job_id: str) -> tuple[str, str] | None:

@@ -38,7 +38,7 @@ async def seal_version(
             spec=job.spec,
             lineage=version.lineage,
             metrics=version.metrics,
-            evaluations=[digest for key, digest in version.lineage.items() if key.startswith("evaluation")],
+            evaluations=await repository.evaluations_of_run(session, job),
             checkpoint=await repository.newest_checkpoint(session, job.id),
             manifest=manifest,
             environment=environment() if known else None,

@@ -88,6 +88,8 @@ def _dependencies(made: Provenance) -> Iterator[dict[str, Any]]:
         yield _resource("base_model", lineage["base_model"], lineage.get("base_model_name"))
     if "parent_model" in lineage:
         yield _resource("parent_model", lineage["base_model"], lineage["parent_model"])
+    for name in sorted(name for name in lineage if name == "tokens" or name.startswith("suite.")):
+        yield _resource(name, lineage[name])
     if "code_digest" in lineage:
         yield _resource("code", lineage["code_digest"], f"pkg:pypi/{lineage['code'].replace('==', '@')}")
     if "script" in lineage:

@@ -143,6 +143,14 @@ def _check_sealed_lineage(statement: dict[str, Any], record: ModelRecord) -> Ite
     for name, digest in sealed.items():
         key = "code_digest" if name == "code" else "base_model" if name == "parent_model" else name
         yield _compare(f"sealed_{name}", digest, lineage.get(key), "the database's lineage")
+    judged = [
+        f"sha256:{each['digest']['sha256']}"
+        for each in statement["predicate"]["runDetails"]["byproducts"]
+        if each["name"] == "evaluation"
+    ]
+    for digest in judged:
+        found = digest if digest in record.evaluations else None
+        yield _compare("evaluation", digest, found, "a result that it was judged by")
     yield _compare(
         "sealed_config", definition["internalParameters"]["config"], lineage.get("config"),
         "the database's lineage",

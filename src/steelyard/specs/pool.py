@@ -158,6 +158,20 @@ class QuotaFigures(Message):
     """All that the flavor has."""
 
 
+class PlanQuota(Message):
+    """What a job would do to a project's quota of a flavor that could take it."""
+
+    flavor: str
+    nominal: int
+    held_gpus: int
+    """Before the job."""
+    would_borrow_gpus: int
+    """Held beyond `nominal` with the job: others can have them back, by checkpoint."""
+    admissible: bool
+    """Whether nominal and borrowing limit leave room for a job of this size at all."""
+    message: str
+
+
 class ProjectQuotas(Message):
     """A project's standing in the pool."""
 

@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict
 from steelyard.specs.base import Message
 from steelyard.specs.budgets import JobCost, PlanCost
 from steelyard.specs.gates import Judgement
+from steelyard.specs.pool import PlanQuota
 from steelyard.specs.states import JobState
 
 
@@ -152,6 +153,8 @@ class PlanView(Message):
     messages: list[str]
     cost: PlanCost | None = None
     """What it would reserve, and what that does to the budget."""
+    quotas: list[PlanQuota] = []
+    """What it would do to the project's quotas, a flavor each; none for a job without GPUs."""
 
 
 class ExplainView(Message):
