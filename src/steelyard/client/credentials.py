@@ -1,12 +1,12 @@
 """Session tokens that `steelyard login` got, by address: a file of the user's own, mode 0600."""
 
 import json
-import os
-import secrets
 import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, cast
+
+from steelyard.runtime.files import write_atomically
 
 CREDENTIALS_VARIABLE = "STEELYARD_CREDENTIALS_FILE"
 
@@ -58,12 +58,4 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _write(path: Path, entries: dict[str, Any]) -> None:
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    scratch = path.with_name(f".{path.name}.{secrets.token_hex(4)}")
-    descriptor = os.open(scratch, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    try:
-        with os.fdopen(descriptor, "w") as file:
-            json.dump(entries, file, indent=1)
-        os.replace(scratch, path)
-    except BaseException:
-        scratch.unlink(missing_ok=True)
-        raise
+    write_atomically(path, json.dumps(entries, indent=1).encode(), 0o600)
