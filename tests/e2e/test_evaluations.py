@@ -86,6 +86,24 @@ def test_a_killed_evaluation_goes_on_and_ends_with_the_same_digests(
     assert {view.cached_from for view in results.values()} == {None}
 
 
+def test_whatever_else_is_killed_the_results_are_the_same_and_there_once(
+    platform: LivePlatform, client: Client, suite: str, undisturbed: dict[str, EvaluationView]
+) -> None:
+    job = client.jobs.submit(_spec(suite, use_cache=False))
+    folder = platform.home / "objects" / "projects" / "default" / "jobs" / job.id
+    wait_until(lambda: len(_shards(folder)) >= 2, "two shards", 120)
+    for process in ("worker-1", "postgres", "temporal", "api", "mlflow"):
+        platform.kill(process)
+
+    ended = wait_for_state(client, job.id, "succeeded", "failed", timeout_seconds=180)
+
+    assert ended.state == "succeeded", ended.status_message
+    assert len(ended.attempts) == 1
+    assert {name: view.digest for name, view in _results(client, job.id).items()} == {
+        name: view.digest for name, view in undisturbed.items()
+    }
+
+
 def test_paused_between_shards_it_goes_on_where_it_was(
     platform: LivePlatform, client: Client, suite: str, undisturbed: dict[str, EvaluationView]
 ) -> None:
