@@ -81,7 +81,7 @@ def _verify_export(path: Path, check: TrailCheck) -> None:
 
 async def _prove(options: argparse.Namespace) -> int:
     async with _reading() as session:
-        await repository.write_canonically(session)
+        await repository.open_trail(session)
         sealed = await repository.find_sealed(session, options.row)
         seal = await repository.last_seal(session)
         if sealed is None or seal is None:

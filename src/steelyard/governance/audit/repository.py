@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.audit.leaves import COLUMNS, INTEGERS, LeafRow
 from steelyard.governance.audit.records import LooseRow, Record, Seal, SealedRow, place_of
+from steelyard.storage.scopes import enter_installation
 
 _LOCK = 7_316_111
 _PAGE = 5000
@@ -24,8 +25,9 @@ async def take_lead(session: AsyncSession) -> bool:
     return bool(await session.scalar(text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LOCK}))
 
 
-async def write_canonically(session: AsyncSession) -> None:
-    """Make PostgreSQL write moments as leaves have them, for the rest of the transaction."""
+async def open_trail(session: AsyncSession) -> None:
+    """Let the rest of the transaction see all rows, with moments written as leaves have them."""
+    await enter_installation(session, "read")
     await session.execute(
         text("SELECT set_config('TimeZone', 'UTC', true), set_config('DateStyle', 'ISO, YMD', true)")
     )
@@ -124,7 +126,7 @@ async def read_seals(session: AsyncSession) -> list[Seal]:
 
 async def read_trail(session: AsyncSession) -> AsyncIterator[Record]:
     """Give the whole trail: seals, then sealed rows by position, then loose rows in sealing order."""
-    await write_canonically(session)
+    await open_trail(session)
     for seal in await read_seals(session):
         yield seal
     position = -(1 << 62)

@@ -80,7 +80,7 @@ class Sealer:
         async with self._database.transaction() as session:
             if not await repository.take_lead(session):
                 return 0
-            await repository.write_canonically(session)
+            await repository.open_trail(session)
             last = await repository.last_seal(session)
             if last and await repository.newest_transaction(session) <= last.last_transaction:
                 raise _counts_from_lower(last.last_transaction)
