@@ -1,6 +1,8 @@
 # Two commands for a new user: `make demo` and `make test`. Everything they need is installed below .venv.
 PYTHON ?= python3
 VENV ?= .venv
+# Each runs whole files of tests, with servers of its own.
+TEST_PROCESSES ?= 2
 BIN := $(VENV)/bin
 export STEELYARD_VENV := $(abspath $(VENV))
 
@@ -10,7 +12,7 @@ demo: $(VENV)/.train
 	@$(BIN)/steelyard demo
 
 test: $(VENV)/.dev
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist loadfile
 
 check: $(VENV)/.dev
 	@$(BIN)/ruff check .
