@@ -28,9 +28,9 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("corpus") / "rows.jsonl"
     words = [f"word{number}" for number in range(997)]
     with path.open("w") as file:
-        for number in range(12_000):
-            said = " ".join(words[(number % 11_500) * step % 997] for step in range(1, 60))
-            file.write(json.dumps({"prompt": f"about {number % 11_500}", "completion": said}) + "\n")
+        for number in range(60_000):
+            said = " ".join(words[(number % 57_500) * step % 997] for step in range(1, 60))
+            file.write(json.dumps({"prompt": f"about {number % 57_500}", "completion": said}) + "\n")
     return path
 
 
@@ -38,24 +38,25 @@ def test_killed_again_and_again_it_gives_the_version_of_a_calm_one(
     platform: LivePlatform, client: Client, corpus: Path
 ) -> None:
     killed: list[str] = []
+    worker = platform.pid("worker-1")
 
     def kill(view: IngestView) -> None:
         if view.progress is None or len(killed) == 2:
             return
-        worker = platform.pid("worker-1")
         if not killed:
-            killed.append("process")
-            for child in psutil.Process(worker).children(recursive=True):
-                if "steelyard.datasets.process" in child.cmdline():
-                    os.kill(child.pid, signal.SIGKILL)
+            found = psutil.Process(worker).children(recursive=True)
+            engines = [child for child in found if "steelyard.datasets.process" in child.cmdline()]
+            for engine in engines:
+                os.kill(engine.pid, signal.SIGKILL)
+                killed.append("process")
             return
         killed.append("worker")
         platform.kill("worker-1")
 
     version = client.datasets.ingest([corpus], "killed", on_progress=kill)
     assert killed == ["process", "worker"]
-    assert (version.version, version.created, version.rows_in) == (1, True, 12_000)
-    assert version.rows_kept <= 11_500
+    assert (version.version, version.created, version.rows_in) == (1, True, 60_000)
+    assert version.rows_kept <= 57_500
     calm = client.datasets.ingest([corpus], "calm")
     assert calm.digest == version.digest
     again = client.datasets.ingest([corpus], "killed")
