@@ -182,7 +182,9 @@ async def serve(
                 mlflow_owners=MlflowOwners(mlflow),
             )
             server = uvicorn.Server(
-                uvicorn.Config(create_app(services, "0"), log_config=None, access_log=False)
+                uvicorn.Config(
+                    create_app(services, "0"), log_config=None, access_log=False, timeout_keep_alive=75
+                )
             )
             tasks = [
                 asyncio.create_task(server.serve(sockets=[listening])),
