@@ -4,6 +4,7 @@ from typing import Annotated
 
 import typer
 from rich.table import Table
+from rich.text import Text
 from rich.tree import Tree
 
 from steelyard.cli.exits import ExitCode, exit_code_of_states
@@ -15,7 +16,7 @@ from steelyard.kit.errors import InvalidRequest
 from steelyard.specs.lineage import LineageEdge, LineageGraph, ModelVerification
 
 _PANEL = "Models"
-_MARKS = {"ok": "[green]ok[/]", "differs": "[red]differs[/]", "missing": "[red]missing[/]"}
+_COLOURS = {"ok": "green", "differs": "red", "missing": "red", "changed_since": "yellow"}
 _KINDS = ("model", "job", "dataset")
 
 ModelRef = Annotated[str, typer.Argument(metavar="MODEL@V", help="A registered version, such as demo@1.")]
@@ -66,9 +67,12 @@ def reproduce(
     if as_json:
         write_json(result)
     elif result.identical:
-        Screen().print(f"[green]Bit-identical[/]: {model} = {job.id}, {result.found_digest}")
+        Screen().print(
+            Text.assemble(("Bit-identical", "green"), f": {model} = {job.id}, {result.found_digest}")
+        )
     else:
-        Screen().print(f"[red]Not the same[/]: {', '.join(result.differing_files)} differ.")
+        differing = ", ".join(map(printable, result.differing_files))
+        Screen().print(Text.assemble(("Not the same", "red"), f": {differing} differ."))
     if not result.identical:
         raise typer.Exit(ExitCode.JOB_FAILED)
 
@@ -119,17 +123,19 @@ def _print_verification(found: ModelVerification) -> None:
     table = Table("CHECK", "RESULT", "DIGEST", "", box=None)
     for check in found.checks:
         digest = (check.found or check.sealed or "").removeprefix("sha256:")[:16]
-        mark = _MARKS.get(check.status, f"[yellow]{check.status.replace('_', ' ')}[/]")
+        mark = Text(check.status.replace("_", " "), style=_COLOURS[check.status])
         table.add_row(printable(check.subject), mark, digest, printable(check.message))
     screen = Screen()
     screen.print(table)
-    verdict = "[green]is what was sealed[/]" if found.verified else "[red]is not what was sealed[/]"
-    screen.print(f"{printable(found.name)}@{found.version} {verdict}.")
+    verdict = ("is what was sealed", "green") if found.verified else ("is not what was sealed", "red")
+    screen.print(Text.assemble(f"{printable(found.name)}@{found.version} ", verdict, "."))
 
 
 def _tree(graph: LineageGraph) -> Tree:
     """Draw a graph from its root; what was drawn above isn't drawn again."""
-    labels = {node.id: f"{node.kind} [bold]{printable(node.label)}[/]" for node in graph.nodes}
+    labels = {
+        node.id: Text.assemble(f"{node.kind} ", (printable(node.label), "bold")) for node in graph.nodes
+    }
     drawn = {graph.root}
     tree = Tree(labels[graph.root])
     frontier = [(graph.root, tree)]
@@ -142,7 +148,8 @@ def _tree(graph: LineageGraph) -> Tree:
             drawn.add(other)
             words = edge.relation.replace("_", " ")
             arrow = f"<- {words}" if edge.target == name else f"-> {words}"
-            frontier.append((other, branch.add(f"[dim]{arrow}[/] {labels[other]}")))
+            label = Text.assemble((f"{arrow} ", "dim"), labels[other])
+            frontier.append((other, branch.add(label)))
     return tree
 
 
