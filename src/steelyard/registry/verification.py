@@ -18,12 +18,10 @@ from steelyard.registry.repository import ModelRecord
 from steelyard.registry.sealing import statement_file
 from steelyard.registry.software import code_digest, environment_digest
 from steelyard.registry.statements import subject_digests
-from steelyard.runtime.files import list_files
-from steelyard.runtime.manifests import read_manifest, verify_manifest
+from steelyard.runtime.manifests import digest_folder, read_manifest, verify_manifest
 from steelyard.specs.access import Permission
 from steelyard.specs.datasets import VersionVerification
 from steelyard.specs.lineage import LineageCheck, ModelVerification
-from steelyard.specs.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from steelyard.storage.database import Database
 
 _FAULTS = ("differs", "missing")
@@ -168,18 +166,6 @@ def _check_base_model(record: ModelRecord) -> Iterator[LineageCheck]:
         )
         return
     yield _compare("base_model", sealed, digest_folder(folder))
-
-
-def digest_folder(folder: Path) -> str:
-    """Return the digest of a folder's files, read now, by the formula of manifests."""
-    files = {
-        name: ManifestFile(size=(folder / name).stat().st_size, digest=digest_file(folder / name))
-        for name in list_files(folder)
-        if name != MANIFEST_NAME
-    }
-    return Manifest(
-        kind="model", job_id="", attempt_id="", epoch=0, step=0, files=files, created_at=""
-    ).digest()
 
 
 def _check_software(record: ModelRecord) -> list[LineageCheck]:

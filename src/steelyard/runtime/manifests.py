@@ -103,6 +103,18 @@ def verify_manifest(folder: Path) -> Damage | None:
     return _verify_names(folder, manifest) or _verify_contents(folder, manifest)
 
 
+def digest_folder(folder: Path) -> str:
+    """Return the digest of a folder's files as they are now, by the formula of manifests."""
+    files = {
+        name: ManifestFile(size=(folder / name).stat().st_size, digest=digest_file(folder / name))
+        for name in list_files(folder)
+        if name != MANIFEST_NAME
+    }
+    return Manifest(
+        kind="model", job_id="", attempt_id="", epoch=0, step=0, files=files, created_at=""
+    ).digest()
+
+
 def total_size(manifest: Manifest) -> int:
     """Bytes of all files of a folder, without the manifest itself."""
     return sum(file.size for file in manifest.files.values())

@@ -21,11 +21,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from steelyard.kit.canonical import digest_file
 from steelyard.runtime.failures import RunFailure, bad_config
-from steelyard.runtime.files import list_files
-from steelyard.runtime.manifests import read_manifest
-from steelyard.specs.manifest import MANIFEST_NAME, Manifest, ManifestFile
+from steelyard.runtime.manifests import digest_folder, read_manifest
+from steelyard.specs.manifest import MANIFEST_NAME
 from steelyard.specs.outcome import ExitCode
 from steelyard.specs.states import Reason
 from steelyard.trainers.builtin import PREFIX, ResolvedModel, ensure_builtin
@@ -104,20 +102,7 @@ def _digest(folder: Path) -> str:
     """Digest of a folder's files by the manifest's formula; taken from the manifest where it has one."""
     if (folder / MANIFEST_NAME).exists():
         return read_manifest(folder).digest()
-    files = {
-        name: ManifestFile(size=(folder / name).stat().st_size, digest=digest_file(folder / name))
-        for name in list_files(folder)
-    }
-    manifest = Manifest(
-        kind="model",
-        job_id="",
-        attempt_id="",
-        epoch=0,
-        step=0,
-        files=files,
-        created_at="1970-01-01T00:00:00Z",
-    )
-    return manifest.digest()
+    return digest_folder(folder)
 
 
 def _not_found(message: str) -> RunFailure:
