@@ -74,6 +74,20 @@ async def test_versions_are_compared_verified_and_reported(control_plane: Contro
         assert missing.status_code == 404
 
 
+async def test_a_browser_that_is_signed_in_opens_the_report_and_nothing_else_of_the_api(
+    control_plane: ControlPlane,
+) -> None:
+    await ingest(control_plane, jsonl(_OLD))
+    page = f"{PROJECT}/datasets/chats@v1/report?form=html"
+    async with control_plane.http() as http, httpx.AsyncClient(base_url=control_plane.url) as browser:
+        assert (await browser.get(page)).status_code == 401
+        link = (await http.post("/v1/sessions", params={"to": page})).json()
+        arrived = await browser.get(link["url"], follow_redirects=True)
+        assert arrived.status_code == 200
+        assert "<svg" in arrived.text
+        assert (await browser.get(f"{PROJECT}/datasets/chats@v1")).status_code == 401
+
+
 async def test_a_fault_in_the_data_is_told_by_file_line_and_field(control_plane: ControlPlane) -> None:
     ended = await ingest(control_plane, jsonl([*_OLD, {"prompt": "x", "completion": ""}]))
     assert (ended["state"], ended["version"]) == ("failed", None)

@@ -190,7 +190,7 @@ async def test_a_browser_gets_a_session_whose_roles_follow_its_groups(
         back = await come_back(browser, await leave(browser, "/login?to=/mlflow/"))
         assert back.status_code == 200, back.text
         assert "steelyard_session" in browser.cookies
-        # The cookie is for MLflow's pages alone; requests of the API carry a token.
+        # The cookie is for pages that are looked at; requests of the API carry a token.
         assert (await browser.get("/v1/projects/default/jobs")).status_code == 401
         users = (await admin.get("/v1/users")).json()["data"]
         assert {"ada@example.org"} == {user["email"] for user in users if user["email"]}

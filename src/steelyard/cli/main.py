@@ -9,6 +9,7 @@ from typer import TyperException
 from steelyard.cli import (
     approvals,
     audit,
+    browsing,
     budgets,
     certs,
     control,
@@ -58,6 +59,7 @@ for _module in (
     webhooks,
     lineage,
     login,
+    browsing,
     evals,
     certs,
     demo,

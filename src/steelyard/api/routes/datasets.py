@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 from fastapi import APIRouter, Path, Query, Request
 from fastapi.responses import FileResponse
 
-from steelyard.api.access import CurrentActor, CurrentServices
+from steelyard.api.access import CurrentActor, CurrentReader, CurrentServices
 from steelyard.api.bodies import parse_body, read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.api.permits import permits
@@ -126,11 +126,11 @@ async def head(
 async def report(
     project: str,
     ref: str,
-    actor: CurrentActor,
+    actor: CurrentReader,
     services: CurrentServices,
     form: Literal["json", "html"] = "json",
 ) -> FileResponse:
-    """Return what the version's ingest did: JSON, or a page with pictures."""
+    """Return what the ingest did: JSON, or a page with pictures. A signed-in browser may open it."""
     version = await services.datasets.resolve(actor, project, ref)
     media_type = "application/json" if form == "json" else "text/html"
     return FileResponse(

@@ -11,11 +11,10 @@ import httpx
 from fastapi import APIRouter, Request
 from fastapi.responses import Response, StreamingResponse
 
-from steelyard.api.access import CurrentServices, bearer_token, request_id_of
+from steelyard.api.access import SESSION_COOKIE, CurrentServices, bearer_token, request_id_of
 from steelyard.api.bodies import read_body
 from steelyard.api.mlflow_gate import Passage, has_ids_in_body, keep_experiments, passage_of
 from steelyard.api.permits import permits
-from steelyard.api.routes.sessions import COOKIE
 from steelyard.api.services import Services
 from steelyard.governance.identity import Actor
 from steelyard.governance.standing import is_local_admin
@@ -112,7 +111,7 @@ def _cookie_token(request: Request) -> str | None:
         own = str(request.base_url).rstrip("/")
         if not hmac.compare_digest(origin, own):
             return None
-    return request.cookies.get(COOKIE)
+    return request.cookies.get(SESSION_COOKIE)
 
 
 def _outgoing(services: Services, path: str, request: Request, body: bytes | None) -> httpx.Request:

@@ -6,7 +6,7 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
-from steelyard.api.access import CurrentActor, CurrentServices, request_id_of
+from steelyard.api.access import SESSION_COOKIE, CurrentActor, CurrentServices, request_id_of
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.api.permits import permits
 from steelyard.api.services import Services
@@ -15,7 +15,6 @@ from steelyard.kit.errors import InvalidRequest, PermissionDenied
 
 router = APIRouter(tags=["sessions"], responses=ERROR_RESPONSES)
 
-COOKIE = "steelyard_session"
 _LINK_SECONDS = 15 * 60
 _COOKIE_SECONDS = 24 * 3600
 
@@ -58,7 +57,7 @@ async def sign_out(actor: CurrentActor, services: CurrentServices) -> Response:
     """End all sessions of the caller, this one too. API tokens stay."""
     await services.users.sign_out(actor)
     answer = Response(status_code=204)
-    answer.delete_cookie(COOKIE, path="/")
+    answer.delete_cookie(SESSION_COOKIE, path="/")
     return answer
 
 
@@ -67,7 +66,7 @@ def set_session_cookie(request: Request, answer: Response, services: Services, p
     token = services.session_tokens.issue(principal_id, _COOKIE_SECONDS)
     secure = request.url.scheme == "https"
     answer.set_cookie(
-        COOKIE, token, _COOKIE_SECONDS, httponly=True, samesite="strict", path="/", secure=secure
+        SESSION_COOKIE, token, _COOKIE_SECONDS, httponly=True, samesite="strict", path="/", secure=secure
     )
 
 
