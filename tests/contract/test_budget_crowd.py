@@ -1,4 +1,7 @@
-"""Sixty-four clients at once, over HTTP, against one budget and one pool; the ledger has to add up after."""
+"""Sixty-four clients at once, over HTTP, against one budget and one quota, admitted by real rounds.
+
+The ledger has to add up at every moment, and what the project holds never passes its quota.
+"""
 
 import asyncio
 import contextlib
@@ -11,27 +14,51 @@ from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import text
-from tests.control_plane import LEASE_SECONDS, serve
-from tests.gpu_pool import Attempt, HandClock, Pool, gpu_spec, open_pool
+from sqlalchemy import Engine, text
+from tests.control_plane import ADMIN, LEASE_SECONDS, serve
+from tests.gpu_pool import FLAVOR, Attempt, HandClock, Pool, gpu_spec, open_pool
 
 from steelyard.governance.ledger import repository
 from steelyard.specs.outcome import OutcomeKind
+from steelyard.specs.pool import QuotaChange
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
 
 CLIENTS = 64
 JOBS_EACH = 2
 NODES = 4
+NOMINAL, BORROWING_LIMIT = 8, 4
+BOUND = NOMINAL + BORROWING_LIMIT
+"""GPUs that the project may hold, of NODES * 8."""
 _BUSY_STATUSES = (429, 503)
+_WATCH = """
+    CREATE TABLE holdings_seen (project_id TEXT NOT NULL, gpus BIGINT NOT NULL);
+    CREATE FUNCTION see_holdings() RETURNS trigger LANGUAGE plpgsql SECURITY DEFINER AS $$
+    BEGIN
+        INSERT INTO holdings_seen
+        SELECT project_id, sum(jsonb_array_length(gpu_ids)) FROM allocations GROUP BY project_id;
+        RETURN NULL;
+    END
+    $$;
+    GRANT SELECT ON holdings_seen TO PUBLIC;
+    CREATE TRIGGER watched AFTER INSERT OR UPDATE ON allocations
+        FOR EACH STATEMENT EXECUTE FUNCTION see_holdings();
+"""
+"""Notes what projects hold after each statement that could give them more, be it committed or not."""
 
 
 @pytest.fixture
-async def pool(database_dsn: str, tmp_path: Path) -> AsyncGenerator[Pool]:
+async def pool(database_dsn: str, superuser: Engine, tmp_path: Path) -> AsyncGenerator[Pool]:
+    """Nodes with 32 GPUs, of which the project may hold 12; every grant is watched."""
+    with superuser.connect() as connection:
+        connection.execute(text(_WATCH))
     clock = HandClock(datetime(2026, 5, 20, 12, tzinfo=UTC))
     database = Database(database_dsn, pool_size=20, pool_timeout_seconds=60, name="crowd")
     async with serve(database, database_dsn, tmp_path, clock) as plane:
-        yield await open_pool(plane, clock, LEASE_SECONDS, NODES)
+        found = await open_pool(plane, clock, LEASE_SECONDS, NODES)
+        quota = QuotaChange(nominal=NOMINAL, borrowing_limit=BORROWING_LIMIT)
+        await plane.services.quotas.put(ADMIN, "default", FLAVOR, quota)
+        yield found
     await database.close()
 
 
@@ -48,21 +75,24 @@ async def test_a_crowd_on_one_budget_never_passes_it_and_leaves_nothing_reserved
     assert crowd.answers[402] > 0
     assert crowd.answers[202] >= 10
     await _require_settled(pool, crowd)
+    # Without a quota the same crowd holds more, so the bound is one that bound.
+    assert NOMINAL < await _most_held(pool) <= BOUND
 
 
 async def test_a_crowd_whose_limit_falls_beneath_it_stops_within_one_lease(pool: Pool) -> None:
     """All run on when the limit is cut to a tenth; each report that comes after is one to stop."""
     await pool.set_budget(gpu_hours=200)
-    crowd = _Crowd(pool, random.Random(3), cut_after=40)
+    crowd = _Crowd(pool, random.Random(3), cut_after=15)
 
     await crowd.run()
 
     figures = await pool.standing()
     assert crowd.cut_at is not None
-    bound = Decimal(NODES * 8) * Decimal(LEASE_SECONDS) / 3600
+    bound = Decimal(BOUND) * Decimal(LEASE_SECONDS) / 3600
     assert figures["gpu_hours"].spent <= crowd.cut_at + bound
     assert crowd.held > 0
     await _require_settled(pool, crowd)
+    assert 0 < await _most_held(pool) <= BOUND
 
 
 class _Crowd:
@@ -95,6 +125,8 @@ class _Crowd:
         while not stop.is_set():
             self._pool.clock.forward(1)
             await self._pool.keeper.run_round()
+            async with self._pool.plane.database.transaction() as session:
+                assert await repository.imbalances(session) == []
             await asyncio.sleep(0)
 
     async def _client(self, http: httpx.AsyncClient) -> None:
@@ -159,8 +191,15 @@ async def _require_settled(pool: Pool, crowd: _Crowd) -> None:
             )
         )
         metered = await session.scalar(text("SELECT count(*) FROM attempt_meters WHERE NOT closed"))
+        placed = await session.scalar(text("SELECT count(*) FROM allocations"))
     assert open_ <= live
     assert not live.intersection(crowd.jobs)
-    assert metered == 0
+    assert (metered, placed) == (0, 0)
     figures = await pool.standing()
     assert (figures["gpu_hours"].reserved, figures["money"].reserved) == (0, 0)
+
+
+async def _most_held(pool: Pool) -> int:
+    """Return the most GPUs that the project ever held."""
+    async with pool.plane.database.transaction() as session:
+        return await session.scalar(text("SELECT max(gpus) FROM holdings_seen WHERE project_id = 'default'"))
