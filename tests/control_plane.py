@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
+from tests.databases import api_dsn
 
 from steelyard.api.app import create_app
 from steelyard.api.mlflow_owners import MlflowOwners
@@ -117,11 +118,11 @@ def _login(issuer: str | None, database: Database, url: str, folder: Path) -> Lo
 async def serve(
     database: Database, dsn: str, folder: Path, clock: Clock = utc_now, issuer: str | None = None
 ) -> AsyncGenerator[ControlPlane]:
-    """Serve the api of a control plane on a free port, behind row-level security as the real one.
+    """Serve the api of a control plane on a free port, behind row-level security by the real one's login.
 
     `clock` is what jobs and their cost go by.
     """
-    walled = Database(dsn, name="api", walled=True)
+    walled = Database(api_dsn(dsn), name="api")
     tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
     folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
     uploads = UploadService(walled, folder / "uploads")
@@ -130,7 +131,7 @@ async def serve(
     secret_keys = KeyFile(folder / "secrets.keys")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        listener = Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL))
+        listener = Listener(api_dsn(dsn), (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL))
         async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as mlflow:
             services = Services(
                 database=walled,

@@ -26,7 +26,14 @@ from steelyard.server.embedded.postgres import make_databases, postgres_spec
 from steelyard.server.embedded.postgres_place import choose_place
 from steelyard.server.embedded.probes import postgres_probe
 from steelyard.server.embedded.spawning import reap, spawn
-from steelyard.server.home import DATABASE_NAME, DATABASE_ROLE, HomeLayout, read_secret, socket_dsn
+from steelyard.server.home import (
+    API_ROLE,
+    DATABASE_NAME,
+    DATABASE_ROLE,
+    HomeLayout,
+    read_secret,
+    socket_dsn,
+)
 from steelyard.storage.database import Database
 from steelyard.storage.migrations import migrate
 
@@ -34,6 +41,8 @@ SUPERUSER = "postgres"
 _START_SECONDS = 60.0
 _FAST = ("-c", "fsync=off", "-c", "synchronous_commit=off", "-c", "full_page_writes=off")
 _numbers = itertools.count(1)
+_homes: dict[str, HomeLayout] = {}
+"""Homes of this process's servers, by the folders of their sockets."""
 
 
 @dataclass(frozen=True)
@@ -120,6 +129,14 @@ async def database(database_dsn: str) -> AsyncGenerator[Database]:
     await database.close()
 
 
+def api_dsn(dsn: str) -> str:
+    """Return the DSN of a test's database as the api logs in to it, from the platform's own."""
+    url = make_url(dsn)
+    sockets = str(url.query["host"])
+    password = read_secret(_homes[sockets].api_database_password)
+    return socket_dsn(Path(sockets), API_ROLE, url.database or "", password)
+
+
 def make_engine(dsn: str) -> Engine:
     """Return a blocking engine whose every statement commits at once."""
     url = make_url(dsn).set(drivername="postgresql+psycopg2")
@@ -131,6 +148,7 @@ def _running(layout: HomeLayout) -> Generator[TestServer]:
     prepare_home(layout)
     make_secrets(layout)
     place = choose_place(layout)
+    _homes[str(place.sockets)] = layout
     environment = {name: os.environ[name] for name in ("PATH", "LANG", "TZ") if name in os.environ}
     spec = postgres_spec(layout, place, environment)
     assert spec.prepare is not None

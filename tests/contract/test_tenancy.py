@@ -1,9 +1,12 @@
 """The second wall: what the api's own database role sees, table by table, with and without a project."""
 
+from collections.abc import AsyncGenerator
+
 import pytest
-from sqlalchemy import Connection, Engine, text
+from sqlalchemy import Connection, Engine, create_engine, make_url, text
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.ext.asyncio import AsyncSession
+from tests.databases import api_dsn
 
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
@@ -12,6 +15,7 @@ from steelyard.specs.access import Permission
 from steelyard.storage.database import Database
 from steelyard.storage.scopes import attempt_scope, pool_view
 from steelyard.storage.tables import Base
+from steelyard.storage.walls import can_pass_wall
 
 ADMIN = Actor("user", "admin")
 WALLED = {
@@ -22,9 +26,14 @@ WALLED = {
 """Every table that is a tenant's, and its column that says whose a row is."""
 
 
-@pytest.fixture
-async def walled(database: Database, database_dsn: str) -> Database:
-    """The database as the api sees it; in it a project `alpha` of `acme`, and `beta` of `umbrella`."""
+@pytest.fixture(params=["login", "role"])
+async def walled(
+    database: Database, database_dsn: str, request: pytest.FixtureRequest
+) -> AsyncGenerator[Database]:
+    """The database as the api sees it, by a login of its own or in a role that the owner takes on.
+
+    In it are a project `alpha` of `acme`, and `beta` of `umbrella`.
+    """
     async with database.transaction() as session:
         for organization, project in (("acme", "alpha"), ("umbrella", "beta")):
             values = {"organization": organization, "project": project}
@@ -41,7 +50,11 @@ async def walled(database: Database, database_dsn: str) -> Database:
             "INSERT INTO principals (id, kind, display_name, created_by) VALUES ('nobody', 'user', '', '')"
         )
         await session.execute(text(nobody))
-    return Database(database_dsn, walled=True)
+    seen = (
+        Database(api_dsn(database_dsn)) if request.param == "login" else Database(database_dsn, walled=True)
+    )
+    yield seen
+    await seen.close()
 
 
 async def test_a_query_that_forgets_its_project_returns_nothing(
@@ -79,7 +92,6 @@ async def test_rows_of_another_project_are_neither_written_nor_changed(walled: D
         await access.authorize(session, ADMIN, "alpha", Permission.JOB_READ)
         changed = await session.scalars(text("UPDATE projects SET display_name = 'mine' RETURNING id"))
         assert list(changed) == ["alpha"]
-    await walled.close()
 
 
 async def test_a_scope_ends_with_its_transaction(walled: Database) -> None:
@@ -90,7 +102,6 @@ async def test_a_scope_ends_with_its_transaction(walled: Database) -> None:
         async with pool_view(session):
             assert {"alpha", "beta"} <= set(await _projects(session))
         assert await _projects(session) == []
-    await walled.close()
 
 
 async def test_who_has_no_part_opens_nothing(walled: Database) -> None:
@@ -105,7 +116,6 @@ async def test_who_has_no_part_opens_nothing(walled: Database) -> None:
     with attempt_scope("att_that_never_was"):
         async with walled.transaction() as session:
             assert await _projects(session) == []
-    await walled.close()
 
 
 async def test_the_api_owns_nothing_and_keeps_to_its_role(walled: Database) -> None:
@@ -118,7 +128,67 @@ async def test_the_api_owns_nothing_and_keeps_to_its_role(walled: Database) -> N
     for statement in ("SELECT payload FROM outbox", "DELETE FROM audit_log", "TABLE alembic_version"):
         with pytest.raises(DBAPIError, match="permission denied"):
             await _run(walled, statement)
-    await walled.close()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "RESET ROLE",
+        "SET ROLE NONE",
+        "RESET SESSION AUTHORIZATION",
+        "SET SESSION AUTHORIZATION DEFAULT",
+        "RESET ALL",
+        "DISCARD ALL",
+    ],
+)
+async def test_sql_run_as_the_api_goes_back_to_nobody(database_dsn: str, statement: str) -> None:
+    url = make_url(api_dsn(database_dsn)).set(drivername="postgresql+psycopg2")
+    engine = create_engine(url, isolation_level="AUTOCOMMIT")
+    with engine.connect() as connection:
+        connection.execute(text(statement))
+        who = connection.execute(text("SELECT session_user, current_user")).one()
+        assert tuple(who) == ("steelyard_api", "steelyard_api")
+        assert connection.scalar(text("SELECT count(*) FROM projects")) == 0
+    engine.dispose()
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SET ROLE steelyard",
+        "SET SESSION AUTHORIZATION steelyard",
+        "SET ROLE postgres",
+        "SET LOCAL role = 'steelyard'",
+        "GRANT steelyard TO steelyard_api",
+        "ALTER ROLE steelyard PASSWORD 'known'",
+        "ALTER ROLE steelyard_api BYPASSRLS",
+        "CREATE ROLE another SUPERUSER",
+        "SET session_replication_role = replica",
+        "ALTER TABLE projects DISABLE ROW LEVEL SECURITY",
+        "DROP POLICY of_project ON projects",
+        "ALTER TABLE audit_log DISABLE TRIGGER ALL",
+        "TRUNCATE audit_log",
+        "CREATE TABLE mine (id TEXT)",
+        "SELECT pg_read_file('/etc/passwd')",
+        "COPY projects TO PROGRAM 'cat'",
+        "SELECT grant_application('steelyard_api')",
+    ],
+)
+async def test_sql_run_as_the_api_becomes_nobody_else(database_dsn: str, statement: str) -> None:
+    api = Database(api_dsn(database_dsn))
+    with pytest.raises(DBAPIError, match=r"permission denied|must be owner|not allowed|may"):
+        await _run(api, statement)
+    await api.close()
+
+
+async def test_a_login_that_could_be_the_owner_is_told_apart(database: Database, database_dsn: str) -> None:
+    api = Database(api_dsn(database_dsn))
+    fallback = Database(database_dsn, walled=True)
+    for login, passes in ((api, False), (fallback, True), (database, True)):
+        async with login.transaction() as session:
+            assert await can_pass_wall(session) is passes
+    await api.close()
+    await fallback.close()
 
 
 async def _run(database: Database, statement: str) -> None:

@@ -85,7 +85,14 @@ from steelyard.rollouts.signatures import WebhookSecrets
 from steelyard.rollouts.webhooks import WebhookService
 from steelyard.runtime.files import write_atomically
 from steelyard.server import keys
-from steelyard.server.home import HomeLayout, PlatformAddresses, database_dsn, read_platform
+from steelyard.server.home import (
+    ApiLogin,
+    HomeLayout,
+    PlatformAddresses,
+    api_login,
+    database_dsn,
+    read_platform,
+)
 from steelyard.server.keys import read_token_key
 from steelyard.server.login import build_login
 from steelyard.server.promotions import PromotionParts, address_policy, build_promotions
@@ -127,15 +134,16 @@ class Ground:
         await self.database.close()
 
 
-def lay_ground(settings: Settings, process: str, pool_size: int, *, walled: bool = False) -> Ground:
-    """Build what every process needs. Opens no connection yet.
+def lay_ground(settings: Settings, process: str, pool_size: int, login: ApiLogin | None = None) -> Ground:
+    """Build what every process needs. Opens no connection yet. Without a `login`, as the database's owner.
 
     Raises:
         Unavailable: the platform was never started in this home.
     """
     layout = HomeLayout(settings.home)
     addresses = read_platform(settings.home)
-    dsn = database_dsn(settings.home, settings.database_dsn)
+    dsn = login.dsn if login else database_dsn(settings.home, settings.database_dsn)
+    walled = login is not None and login.as_owner
     database = Database(dsn, pool_size=pool_size, name=f"steelyard-{process}", walled=walled)
     key = read_token_key(layout)
     return Ground(
@@ -162,7 +170,8 @@ def lay_ground(settings: Settings, process: str, pool_size: int, *, walled: bool
 
 def build_api(settings: Settings) -> tuple[Services, Ground]:
     """Build the api's services."""
-    ground = lay_ground(settings, "api", _API_POOL, walled=True)
+    login = api_login(settings.home, settings.api_database_dsn, settings.database_dsn)
+    ground = lay_ground(settings, "api", _API_POOL, login)
     admin_token = admin_token_file(settings.home).read_text().strip()
     submission = SubmissionService(ground.database)
     examinations = ExaminationService(ground.layout.objects)

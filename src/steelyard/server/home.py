@@ -11,6 +11,8 @@ from steelyard.kit.tls import TlsClient
 
 DATABASE_NAME = "steelyard"
 DATABASE_ROLE = "steelyard"
+API_ROLE = "steelyard_api"
+"""Of migration 0011: what the api logs in as. It owns nothing and can become nobody else."""
 MLFLOW_DATABASE = "mlflow"
 MLFLOW_ROLE = "mlflow"
 MLFLOW_PREFIX = "/mlflow"
@@ -71,6 +73,11 @@ class HomeLayout:
     def database_password(self) -> Path:
         """Password of the platform's own database role."""
         return self.secrets / "database.password"
+
+    @property
+    def api_database_password(self) -> Path:
+        """Password of the database role that the api logs in as."""
+        return self.secrets / "api-database.password"
 
     @property
     def mlflow_password(self) -> Path:
@@ -208,6 +215,32 @@ def database_dsn(home: Path, configured: str | None = None) -> str:
         return configured
     layout = HomeLayout(home)
     return embedded_dsn(layout, DATABASE_ROLE, DATABASE_NAME, layout.database_password)
+
+
+@dataclass(frozen=True)
+class ApiLogin:
+    """How the api logs in to the database. The DSN holds a password: keep it out of logs and argv."""
+
+    dsn: str
+    as_owner: bool
+    """The role that logs in owns the tables, so the api takes on another, which is no wall for SQL of an
+    attacker's: it can go back."""
+
+
+def api_login(home: Path, configured: str | None = None, owners: str | None = None) -> ApiLogin:
+    """Return how the api logs in: `configured` if given, as the owner (`owners`) of an existing server's
+    database if that alone is, or else as the embedded server's role for it.
+
+    Raises:
+        Unavailable: there is no embedded server in `home`, or the password can't be read.
+    """
+    if configured:
+        return ApiLogin(configured, as_owner=False)
+    if owners:
+        return ApiLogin(owners, as_owner=True)
+    layout = HomeLayout(home)
+    dsn = embedded_dsn(layout, API_ROLE, DATABASE_NAME, layout.api_database_password)
+    return ApiLogin(dsn, as_owner=False)
 
 
 def embedded_dsn(layout: HomeLayout, role: str, database: str, password_file: Path) -> str:

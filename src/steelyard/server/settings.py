@@ -22,6 +22,9 @@ class Settings(BaseSettings):
     """State of the embedded platform."""
     database_dsn: str | None = None
     """`postgresql://...` of an existing server. Unset: the embedded one."""
+    api_database_dsn: str | None = None
+    """As whom the api logs in to an existing server: a role that owns nothing, `<owner>_api` or a member of
+    it. Unset: as the owner, taking on that role."""
     temporal_address: str | None = None
     """`host:port` of an existing Temporal cluster. Unset: the embedded one."""
     temporal_namespace: str = "default"

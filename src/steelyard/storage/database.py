@@ -26,8 +26,9 @@ class Database:
         dsn: `postgresql://...`, with `sslmode` and its files as for libpq; the driver is asyncpg whatever the
             scheme says.
         pool_size: connections at most; a transaction beyond them waits `pool_timeout_seconds`, then 429.
-        walled: connect as the role that owns no table, so that row-level security holds: a transaction sees
-            no row of a project before `governance.access` or `storage.scopes` has let it.
+        walled: the DSN logs in as the tables' owner: take on the role that owns none, so that row-level
+            security holds. A transaction sees no row of a project then before `governance.access` or
+            `storage.scopes` has let it. A DSN that logs in as that role needs none of this.
     """
 
     def __init__(

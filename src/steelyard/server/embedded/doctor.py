@@ -139,6 +139,12 @@ def _ports(layout: HomeLayout, settings: Settings) -> Iterator[Finding]:
 def _postgres(layout: HomeLayout, settings: Settings) -> Iterator[Finding]:
     if settings.database_dsn:
         yield _ok("postgres", "an existing server is used (STEELYARD_DATABASE_DSN)")
+        if not settings.api_database_dsn:
+            yield _warn(
+                "postgres",
+                "the api logs in as the owner of the database, so row-level security won't hold a taken api",
+                "set STEELYARD_API_DATABASE_DSN to a login of the role <owner>_api (docs/access.md)",
+            )
         return
     try:
         place = choose_place(layout)

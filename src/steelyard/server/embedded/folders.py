@@ -73,7 +73,12 @@ def make_secrets(layout: HomeLayout) -> None:
     write_once(admin_token_file(layout.root), f"{new_token('sy')}\n".encode())
     for path in (layout.payload_key, layout.token_key, layout.secret_keys):
         write_once(path, base64.b64encode(secrets.token_bytes(_KEY_BYTES)) + b"\n")
-    for path in (layout.database_password, layout.mlflow_password, layout.superuser_password):
+    for path in (
+        layout.database_password,
+        layout.api_database_password,
+        layout.mlflow_password,
+        layout.superuser_password,
+    ):
         write_once(path, f"{secrets.token_urlsafe(32)}\n".encode())
 
 

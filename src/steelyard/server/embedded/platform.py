@@ -64,7 +64,7 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     embedded = place is not None
     processes = [
         migrate_spec(layout, ours, embedded_database=embedded),
-        api_spec(layout, addresses.api_port, ours, tls),
+        api_spec(layout, addresses.api_port, _of_api(ours, settings), tls),
         mlflow_spec(layout, addresses.mlflow_socket, ours, embedded_database=embedded),
         fork_server,
         *(worker_spec(layout, number, ports, ours) for number in range(1, settings.workers + 1)),
@@ -74,6 +74,13 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     if place:
         processes.insert(0, postgres_spec(layout, place, foreign))
     return Platform(addresses, tuple(processes), _notes(place, layout, sockets))
+
+
+def _of_api(ours: dict[str, str], settings: Settings) -> dict[str, str]:
+    """Return what the api gets of our environment: not how to log in as the owner, where it needn't."""
+    if settings.api_database_dsn is None:
+        return ours
+    return {name: value for name, value in ours.items() if name != "STEELYARD_DATABASE_DSN"}
 
 
 def _tls(layout: HomeLayout, settings: Settings) -> TlsClient | None:

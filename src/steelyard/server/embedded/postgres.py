@@ -21,6 +21,7 @@ from steelyard.server.embedded.postgres_place import PostgresPlace, make_place
 from steelyard.server.embedded.probes import SOCKET_NAME, postgres_probe
 from steelyard.server.embedded.process import ProcessSpec
 from steelyard.server.home import (
+    API_ROLE,
     DATABASE_NAME,
     DATABASE_ROLE,
     MLFLOW_DATABASE,
@@ -135,6 +136,7 @@ async def make_databases(layout: HomeLayout, sockets: Path) -> None:
             await connection.execute("SET log_min_error_statement = panic")
             for role, database, password in owners:
                 await _make_database(connection, role, database, password)
+            await _make_api_role(connection, read_secret(layout.api_database_password))
         finally:
             await connection.close(timeout=5)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
@@ -151,6 +153,15 @@ async def _make_database(connection: asyncpg.Connection, role: str, database: st
     if not await connection.fetchval("SELECT 1 FROM pg_database WHERE datname = $1", database):
         await connection.execute(f"CREATE DATABASE {database} OWNER {role}")
     await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
+
+
+async def _make_api_role(connection: asyncpg.Connection, password: str) -> None:
+    """Make the role that the api logs in as, or give a password to the one that a migration has made."""
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", API_ROLE):
+        await connection.execute(f"CREATE ROLE {API_ROLE}")
+    await connection.execute(f"ALTER ROLE {API_ROLE} LOGIN PASSWORD '{password}'")
+    await connection.execute(f"GRANT {API_ROLE} TO {DATABASE_ROLE}")
+    await connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE_NAME} TO {API_ROLE}")
 
 
 def _options(place: PostgresPlace) -> tuple[str, ...]:

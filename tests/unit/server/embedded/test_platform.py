@@ -5,9 +5,9 @@ import pytest
 from steelyard.kit.errors import Unavailable
 from steelyard.server.embedded import ports, services
 from steelyard.server.embedded.doctor import Verdict, examine
-from steelyard.server.embedded.folders import prepare_home
+from steelyard.server.embedded.folders import make_secrets, prepare_home
 from steelyard.server.embedded.platform import compose_platform, foreign_environment
-from steelyard.server.home import HomeLayout, database_dsn, read_platform
+from steelyard.server.home import ApiLogin, HomeLayout, api_login, database_dsn, read_platform
 from steelyard.server.settings import Settings
 
 
@@ -51,6 +51,29 @@ def test_existing_servers_are_used_and_not_started(layout: HomeLayout) -> None:
     assert database_dsn(layout.root, dsn) == dsn
     with pytest.raises(Unavailable, match="STEELYARD_DATABASE_DSN"):
         database_dsn(layout.root)
+
+
+def test_the_api_logs_in_as_nobody_who_owns_anything(layout: HomeLayout) -> None:
+    platform = compose_platform(layout, Settings(home=layout.root))
+    layout.platform_file.write_text(platform.addresses.model_dump_json())
+    make_secrets(layout)
+    embedded = api_login(layout.root)
+    assert "postgresql://steelyard_api:" in embedded.dsn
+    assert not embedded.as_owner
+    owners, own = "postgresql://me:secret@db/steelyard", "postgresql://me_api:other@db/steelyard"
+    assert api_login(layout.root, None, owners) == ApiLogin(owners, as_owner=True)
+    assert api_login(layout.root, own, owners) == ApiLogin(own, as_owner=False)
+
+
+def test_an_api_with_a_login_of_its_own_is_not_told_the_owners(
+    layout: HomeLayout, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("STEELYARD_DATABASE_DSN", "postgresql://me:secret@db/steelyard")
+    for own in (None, "postgresql://me_api:other@db/steelyard"):
+        settings = Settings(home=layout.root, api_database_dsn=own, temporal_address="temporal:7233")
+        processes = {spec.name: spec for spec in compose_platform(layout, settings).processes}
+        assert ("STEELYARD_DATABASE_DSN" in processes["api"].environment) is (own is None)
+        assert "STEELYARD_DATABASE_DSN" in processes["worker-1"].environment
 
 
 def test_without_a_training_stack_there_is_no_fork_server(
