@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from steelyard.datasets.catalogue import DatasetVersion
-from steelyard.datasets.store import report_key
+from steelyard.datasets.store import BlobStore, report_key
 from steelyard.kit.errors import NotFound, Overloaded, Unavailable
 from steelyard.specs.datasets import VersionDiff, VersionVerification
 
@@ -34,8 +34,8 @@ class ExaminationService:
         Raises:
             NotFound: it wrote none.
         """
-        path = self._store_root / report_key(version.digest, form)
-        if not path.is_file():
+        path = BlobStore.at(self._store_root).fetch_page(report_key(version.digest, form))
+        if path is None:
             raise NotFound(f"{version.ref} has no report; ingest its files again to make one")
         return path
 

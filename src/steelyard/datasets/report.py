@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import obstore
-from obstore.store import LocalStore, ObjectStore
+from obstore.store import ObjectStore
 
 from steelyard.datasets.build import Built
 from steelyard.datasets.export import head
 from steelyard.datasets.report_page import render_page
 from steelyard.datasets.stages import StageTally
-from steelyard.datasets.store import report_key
+from steelyard.datasets.store import BlobStore, report_key
 from steelyard.kit.canonical import canonical_json
 from steelyard.kit.errors import NotFound
 from steelyard.specs.datasets import VersionManifest
@@ -82,9 +82,9 @@ def _facts_of(manifest: VersionManifest, store_root: Path) -> dict[str, Any]:
 
 
 def _put(report: dict[str, Any], store_root: Path) -> None:
-    store = LocalStore(store_root, mkdir=True)
-    obstore.put(store, report_key(report["digest"], "json"), canonical_json(report))
-    obstore.put(store, report_key(report["digest"], "html"), render_page(report).encode())
+    store = BlobStore.at(store_root)
+    store.put_page(report_key(report["digest"], "json"), canonical_json(report))
+    store.put_page(report_key(report["digest"], "html"), render_page(report).encode())
 
 
 def _stage(tally: StageTally, names: list[str]) -> dict[str, Any]:

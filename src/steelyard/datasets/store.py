@@ -1,7 +1,8 @@
 """Where shards live: one object store, each object under its own digest.
 
 An object's key follows from the sha256 of its bytes, so putting it twice is putting it once, and a crash
-half-way leaves nothing that anybody refers to.
+half-way leaves nothing that anybody refers to. Where artifacts belong in a bucket, an object is in it before
+its digest is given out, and what this node's folder lacks is fetched (`storage.object_folder`).
 """
 
 import os
@@ -14,18 +15,22 @@ from obstore.store import LocalStore, ObjectStore
 
 from steelyard.kit.canonical import digest_bytes, digest_file
 from steelyard.kit.errors import NotFound, Unavailable
+from steelyard.storage.bucket import DamagedFile
+from steelyard.storage.object_folder import ObjectFolder
 
 
 class BlobStore:
     """Content-addressed files in an object store. Safe for any number of processes at once."""
 
-    def __init__(self, store: ObjectStore) -> None:
+    def __init__(self, store: ObjectStore, folder: ObjectFolder | None = None) -> None:
         self._store = store
+        self._folder = folder
 
     @classmethod
     def at(cls, root: Path) -> "BlobStore":
         """Open a store in a local folder; it is made where it isn't there."""
-        return cls(LocalStore(root, mkdir=True))
+        store = LocalStore(root, mkdir=True)
+        return cls(store, ObjectFolder.at(Path(store.prefix or root)))
 
     @property
     def objects(self) -> ObjectStore:
@@ -43,8 +48,20 @@ class BlobStore:
                 obstore.put(self._store, key, path, mode="overwrite")
         except BaseError as error:
             raise Unavailable(f"the object store refused {key}: {error}") from error
-        self._settle(key)
+        self._settle(key, digest)
         return digest
+
+    def put_page(self, key: str, data: bytes) -> None:
+        """Store a small object under a name of its own, in place of one that is there."""
+        obstore.put(self._store, key, data)
+        self._settle(key, digest_bytes(data))
+
+    def fetch_page(self, key: str) -> Path | None:
+        """Return the local path of an object that has a name of its own; None where there is none."""
+        path = self._local(key)
+        if path is None or self._folder is None:
+            return path
+        return path if self._folder.pull_file(path, None) else None
 
     def fetch(self, digest: str, folder: Path) -> Path:
         """Return a local path of the object: the object itself where the store is local, else a copy.
@@ -55,7 +72,7 @@ class BlobStore:
         key = key_of(digest)
         local = self._local(key)
         if local is not None:
-            if not local.exists():
+            if not self._is_here(local, digest):
                 raise NotFound(f"object {digest} is missing from the store; ingest the data again")
             return local
         target = folder / digest.removeprefix("sha256:")
@@ -67,11 +84,31 @@ class BlobStore:
 
     def verify(self, digest: str) -> str | None:
         """Read the object, and return what is wrong with it, or None."""
+        local = self._local(key_of(digest))
         try:
+            if local is not None and not self._is_here(local, digest):
+                return f"object {digest} is missing"
             found = self._digest_of(key_of(digest))
         except FileNotFoundError:
             return f"object {digest} is missing"
+        except DamagedFile as error:
+            return error.message
+        if self._folder is not None and local is not None and self._folder.lacks(local, digest):
+            return f"object {digest} is here, but not in the bucket; ingest the data again"
         return None if found == digest else f"object {digest} is damaged: its bytes now have {found}"
+
+    def remove(self, key: str) -> None:
+        """Remove an object of a local store, and from the bucket behind it.
+
+        Raises:
+            BucketUnavailable: try again.
+        """
+        local = self._local(key)
+        if local is not None and self._folder is not None:
+            self._folder.remove_file(local)
+
+    def _is_here(self, local: Path, digest: str) -> bool:
+        return local.exists() if self._folder is None else self._folder.pull_file(local, digest)
 
     def _copy(self, key: str, digest: str, part: Path) -> None:
         try:
@@ -91,8 +128,11 @@ class BlobStore:
         prefix = self._store.prefix if isinstance(self._store, LocalStore) else None
         return None if prefix is None else Path(prefix) / key
 
-    def _settle(self, key: str) -> None:
-        """A local store writes and renames but doesn't sync; do it, so that power loss can't undo it."""
+    def _settle(self, key: str, digest: str) -> None:
+        """A local store writes and renames but doesn't sync; do it, so that power loss can't undo it.
+
+        Then bring the object to the bucket: what returns from here may be referred to.
+        """
         local = self._local(key)
         if local is None:
             return
@@ -102,6 +142,8 @@ class BlobStore:
                 os.fsync(descriptor)
             finally:
                 os.close(descriptor)
+        if self._folder is not None:
+            self._folder.push_file(local, digest)
 
 
 def key_of(digest: str) -> str:

@@ -14,7 +14,7 @@ from sqlalchemy.dialects.postgresql import array
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.datasets.files import export_folder
-from steelyard.datasets.store import key_of, report_key
+from steelyard.datasets.store import BlobStore, key_of, report_key
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AbandonedBlobRow, DatasetVersionRow, IngestRow, UploadRow
@@ -77,9 +77,10 @@ class SweepingService:
         return len(digests)
 
     def _remove_blobs(self, digests: Sequence[str]) -> None:
+        store = BlobStore.at(self._store_root)
         for digest in digests:
             for key in (key_of(digest), *(report_key(digest, form) for form in ("json", "html"))):
-                (self._store_root / key).unlink(missing_ok=True)
+                store.remove(key)
             if self._exports is not None:
                 shutil.rmtree(export_folder(self._exports, digest), ignore_errors=True)
 

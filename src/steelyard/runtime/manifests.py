@@ -98,9 +98,14 @@ def verify_manifest(folder: Path) -> Damage | None:
         return _damage(DamageKind.NO_MANIFEST, folder, MANIFEST_NAME, "was never finished, or is gone")
     except ValidationError:
         return _damage(DamageKind.BAD_MANIFEST, folder, MANIFEST_NAME, "is not a manifest")
-    if escaping := next((name for name in manifest.files if _escapes(name)), None):
+    if escaping := escaping_file(manifest):
         return _damage(DamageKind.BAD_MANIFEST, folder, escaping, "lies outside the folder")
     return _verify_names(folder, manifest) or _verify_contents(folder, manifest)
+
+
+def escaping_file(manifest: Manifest) -> str | None:
+    """Return the first name that would lie outside of the folder; None where all are inside."""
+    return next((name for name in manifest.files if _escapes(name)), None)
 
 
 def digest_folder(folder: Path) -> str:

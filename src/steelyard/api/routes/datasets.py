@@ -1,5 +1,6 @@
 """Datasets: ingest, derive, list, show, delete, and rows back out."""
 
+import asyncio
 from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query, Request
@@ -133,9 +134,8 @@ async def report(
     """Return what the ingest did: JSON, or a page with pictures. A signed-in browser may open it."""
     version = await services.datasets.resolve(actor, project, ref)
     media_type = "application/json" if form == "json" else "text/html"
-    return FileResponse(
-        services.examinations.report(version, form), media_type=media_type, headers=_OF_OTHERS
-    )
+    path = await asyncio.to_thread(services.examinations.report, version, form)
+    return FileResponse(path, media_type=media_type, headers=_OF_OTHERS)
 
 
 @router.get("/datasets/{ref}/verification", openapi_extra=permits(Permission.DATASET_READ))
