@@ -321,6 +321,11 @@ async def test_rows_that_a_suite_asks_for_are_dropped_and_the_suite_is_named(
     async with plane.database.transaction() as session:
         row = await session.get_one(DatasetVersionRow, ("default", "chats", 1))
     assert list(row.manifest["evaluation_sets"]) == ["smoke@sha256:00"]
+    for decontaminate, kept in ((True, 60), (False, 61)):
+        terms = {"parent": "chats@v2", "where": "words > 0", "decontaminate": decontaminate}
+        async with plane.http() as client:
+            ended = await carry_out(plane, client, "datasets/child/derivations", terms, suites)
+        assert ended["version"]["rows_kept"] == kept
 
 
 async def until_somebody_waits(plane: ControlPlane) -> None:

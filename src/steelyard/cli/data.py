@@ -32,6 +32,13 @@ Name = Annotated[str, typer.Option("--name", help="Name of the dataset.")]
 Ref = Annotated[str, typer.Argument(metavar="NAME[@vN]", help="A version; without @vN, the newest.")]
 Split = Annotated[str | None, typer.Option("--split", help="train or validation; both if left out.")]
 
+Decontaminate = Annotated[
+    bool,
+    typer.Option(
+        "--decontaminate/--no-decontaminate", help="Drop rows that overlap with an evaluation suite."
+    ),
+]
+
 
 def register(app: typer.Typer) -> None:
     """Add the group."""
@@ -71,12 +78,7 @@ def ingest(
     append: Annotated[
         bool, typer.Option("--append", help="Put the rows to those of the newest version of the name.")
     ] = False,
-    decontaminate: Annotated[
-        bool,
-        typer.Option(
-            "--decontaminate/--no-decontaminate", help="Drop rows that overlap with an evaluation suite."
-        ),
-    ] = True,
+    decontaminate: Decontaminate = True,
     project: ProjectName = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -110,6 +112,7 @@ def derive(
         typer.Option("--mix", metavar="NAME@vN=WEIGHT", help="A version and its weight; repeatable."),
     ] = None,
     rows: Annotated[int | None, typer.Option("--rows", min=1, help="At most so many rows of a mix.")] = None,
+    decontaminate: Decontaminate = True,
     project: ProjectName = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -120,8 +123,9 @@ def derive(
     weights = dict(_weight(pair) for pair in mix or [])
     with connect(project, persistent=True) as client, _Bar(quiet=as_json) as bar:
         version = client.datasets.derive(
-            name, parent=parent, where=where, mix=weights, rows=rows, on_progress=bar.show
-        )
+            name, parent=parent, where=where, mix=weights, rows=rows, decontaminate=decontaminate,
+            on_progress=bar.show,
+        )  # fmt: skip
     _tell(version, as_json)
 
 

@@ -136,9 +136,10 @@ def request_derivation(
     where: str | None,
     mix: Mapping[str, float] | None,
     rows: int | None,
+    decontaminate: bool,
 ) -> Call[IngestView]:
     """Ask for a child of versions. What can't be, the platform says by field."""
-    terms = {"parent": parent, "where": where, "rows": rows}
+    terms = {"parent": parent, "where": where, "rows": rows, "decontaminate": decontaminate}
     body: dict[str, Any] = {field: value for field, value in terms.items() if value is not None}
     if mix:
         body["mix"] = [{"ref": ref, "weight": weight} for ref, weight in mix.items()]

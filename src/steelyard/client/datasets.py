@@ -94,6 +94,7 @@ class Datasets:
         where: str | None = None,
         mix: Mapping[str, float] | None = None,
         rows: int | None = None,
+        decontaminate: bool = True,
         on_progress: Callable[[IngestView], object] | None = None,
     ) -> DatasetVersionView:
         """Make the next version of `name` out of versions that are there; wait until it is.
@@ -102,11 +103,12 @@ class Datasets:
             parent: the version to filter, and `where` the SQL condition that its rows must meet.
             mix: versions to mix, each with its weight.
             rows: at most so many rows of a mix.
+            decontaminate: drop rows that overlap with an evaluation suite.
 
         Raises:
             UnprocessableEntity: a version isn't there, the condition isn't understood, or no row is left.
         """
-        call = dataset_calls.request_derivation(self._project, name, parent, where, mix, rows)
+        call = dataset_calls.request_derivation(self._project, name, parent, where, mix, rows, decontaminate)
         return self._follow(call, on_progress)
 
     def delete(self, ref: str) -> DatasetDeletion:

@@ -3,10 +3,11 @@
 """Children of versions: rows appended, filtered by a condition, or mixed by weights.
 
 A filter or mix keeps every row in the split that it was in, so nothing held out comes into training. Rows
-are taken by their ids alone, so the same parents always give the same child.
+are taken by their ids alone, so the same parents always give the same child. Evaluation sets that came
+after the parents are minded too: rows that overlap with one are dropped on the way.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -19,14 +20,19 @@ from numpy.typing import NDArray
 
 from steelyard.datasets.build import ENGINE, seal, shards_of
 from steelyard.datasets.columns import ID_COLUMN, Layout
+from steelyard.datasets.decontamination import Decontamination, EvaluationIndex, digests_of_sets
 from steelyard.datasets.export import layout_of_version
 from steelyard.datasets.ingest import Request
 from steelyard.datasets.shards import SPLITS, content_digest
 from steelyard.datasets.sources import Source
+from steelyard.datasets.stages import StageTally
 from steelyard.datasets.store import BlobStore
 from steelyard.datasets.texts import joined_texts, turns_of
 from steelyard.kit.errors import InvalidRequest
 from steelyard.specs.datasets import ParentEntry, ShardEntry, SplitName, StageReport, VersionManifest
+
+EvaluationSets = Mapping[str, Sequence[str]]
+_NO_SETS: EvaluationSets = {}
 
 
 @dataclass(frozen=True)
@@ -53,31 +59,42 @@ def appending(request: Request, parent: Parent) -> Request:
     return replace(request, shards=shards, parents=[*request.parents, entry])
 
 
-def filter_version(parent: Parent, where: str, *, store_root: Path) -> VersionManifest:
+def filter_version(
+    parent: Parent, where: str, *, store_root: Path, evaluation_sets: EvaluationSets = _NO_SETS
+) -> VersionManifest:
     """Keep the rows for which a condition holds; shards go into the store, the manifest is returned.
 
     Args:
         where: an SQL expression over the columns of text, and `all_text`, `chars`, `words` and `turns`.
+        evaluation_sets: texts by the set's name; rows that overlap with one are dropped.
 
     Raises:
         InvalidRequest: the expression isn't understood, or holds for no row.
     """
     store = BlobStore.at(store_root)
+    cleaning = _Cleaning(parent.manifest, evaluation_sets)
     entries: list[ShardEntry] = []
     with TemporaryDirectory() as scratch:
         for shard in parent.manifest.shards:
             table = pq.read_table(store.fetch(shard.digest, Path(scratch)))
-            kept = table.filter(pa.array(_holds(parent.manifest, table, where)))
+            kept = cleaning.clean(table.filter(pa.array(_holds(parent.manifest, table, where))))
             entries.extend(_store(kept, shard.split, store, Path(scratch)))
     entry = ParentEntry(ref=parent.ref, digest=parent.manifest.digest, how="filter", where=where)
-    return _child([parent], [entry], "filter", entries)
+    return _child([parent], [entry], "filter", entries, cleaning)
 
 
-def mix_versions(parents: Sequence[Parent], *, store_root: Path, rows: int | None = None) -> VersionManifest:
+def mix_versions(
+    parents: Sequence[Parent],
+    *,
+    store_root: Path,
+    rows: int | None = None,
+    evaluation_sets: EvaluationSets = _NO_SETS,
+) -> VersionManifest:
     """Take rows of each parent in proportion to the weights: as many as there are without repeating any.
 
     Args:
         rows: at most so many, over the splits as the parents have them.
+        evaluation_sets: texts by the set's name; rows that overlap with one are dropped.
 
     Raises:
         InvalidRequest: the parents have different columns, or a weight isn't above 0.
@@ -88,17 +105,44 @@ def mix_versions(parents: Sequence[Parent], *, store_root: Path, rows: int | Non
     if any((p.manifest.format, p.manifest.columns) != (first.format, first.columns) for p in parents):
         raise InvalidRequest("only versions with the same format and columns can be mixed", param="parents")
     store = BlobStore.at(store_root)
+    cleaning = _Cleaning(first, evaluation_sets)
     entries: list[ShardEntry] = []
     with TemporaryDirectory() as scratch:
         for split in SPLITS:
-            entries.extend(_mix_split(parents, split, rows, store, Path(scratch)))
+            for table in _mix_split(parents, split, rows, store, Path(scratch)):
+                entries.extend(_store(cleaning.clean(table), split, store, Path(scratch)))
     links = [ParentEntry(ref=p.ref, digest=p.manifest.digest, how="mix", weight=p.weight) for p in parents]
-    return _child(parents, links, "mix", entries)
+    return _child(parents, links, "mix", entries, cleaning)
+
+
+class _Cleaning:
+    """Drops what overlaps with evaluation sets, and counts it."""
+
+    def __init__(self, manifest: VersionManifest, sets: EvaluationSets) -> None:
+        block = manifest.spec.decontamination
+        self.digests = digests_of_sets(sets)
+        self.tally = StageTally(Decontamination.name)
+        self._manifest = manifest
+        self._stage: Decontamination | None = None
+        if any(sets.values()):
+            self._stage = Decontamination(block, EvaluationIndex.build(sets, block.ngram_words))
+
+    def clean(self, table: pa.Table) -> pa.Table:
+        self.tally.rows_in += table.num_rows
+        if self._stage is None or not table.num_rows:
+            return table
+        drop = self._stage.run(layout_of_version(self._manifest, table.schema), table).drop
+        if drop is None:
+            return table
+        for reason, count in drop.drop_nulls().value_counts().iter_rows():
+            self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + count
+            self.tally.rows_dropped += count
+        return table.filter(drop.is_null().to_arrow().cast(pa.bool_()))
 
 
 def _mix_split(
     parents: Sequence[Parent], split: SplitName, rows: int | None, store: BlobStore, scratch: Path
-) -> list[ShardEntry]:
+) -> Iterator[pa.Table]:
     counts = [sum(shard.rows for shard in shards_of(parent.manifest, split)) for parent in parents]
     scale = min(count / parent.weight for count, parent in zip(counts, parents, strict=True))
     if rows is not None:
@@ -106,7 +150,6 @@ def _mix_split(
         scale = min(scale, rows * share / sum(parent.weight for parent in parents))
     limits = [_limit(parent, split, int(scale * parent.weight), store, scratch) for parent in parents]
     pieces = max(len(shards_of(parent.manifest, split)) for parent in parents)
-    entries: list[ShardEntry] = []
     for number in range(pieces):
         tables = [
             _taken(parent, split, limit, number, pieces, store, scratch)
@@ -115,8 +158,7 @@ def _mix_split(
         merged = pa.concat_tables(tables).sort_by([(ID_COLUMN, "ascending")]).combine_chunks()
         ids = pl.Series(merged.column(ID_COLUMN))
         repeats = (ids == ids.shift(1)).fill_null(False)
-        entries.extend(_store(merged.filter((~repeats).to_arrow().cast(pa.bool_())), split, store, scratch))
-    return entries
+        yield merged.filter((~repeats).to_arrow().cast(pa.bool_()))
 
 
 def _limit(parent: Parent, split: SplitName, count: int, store: BlobStore, scratch: Path) -> int:
@@ -134,14 +176,14 @@ def _limit(parent: Parent, split: SplitName, count: int, store: BlobStore, scrat
 def _taken(
     parent: Parent, split: SplitName, limit: int, number: int, pieces: int, store: BlobStore, scratch: Path
 ) -> pa.Table:
-    tables: list[pa.Table] = []
+    """Return the rows of one range of ids. Shards are ordered by id, so most of each isn't read."""
     low, high = (number << 32) // pieces, ((number + 1) << 32) // pieces
-    for shard in parent.manifest.shards:
-        table = pq.read_table(store.fetch(shard.digest, scratch))
-        prefixes = _numbers(table, 0, 4, pl.UInt32())
-        inside = (prefixes >= low) & (prefixes < high) & (_ranks(table) < limit)
-        tables.append(table.filter(pa.array(inside & (shard.split == split))))
-    return pa.concat_tables(tables)
+    bounds = [(ID_COLUMN, ">=", low.to_bytes(4))]
+    if high < 1 << 32:
+        bounds.append((ID_COLUMN, "<", high.to_bytes(4)))
+    shards = shards_of(parent.manifest, split) or parent.manifest.shards[:1]
+    tables = [pq.read_table(store.fetch(shard.digest, scratch), filters=bounds) for shard in shards]
+    return pa.concat_tables([table.filter(pa.array(_ranks(table) < limit)) for table in tables])
 
 
 def _ranks(table: pa.Table) -> NDArray[np.uint64]:
@@ -196,14 +238,25 @@ def _store(table: pa.Table, split: SplitName, store: BlobStore, scratch: Path) -
 
 
 def _child(
-    parents: Sequence[Parent], links: list[ParentEntry], how: str, entries: list[ShardEntry]
+    parents: Sequence[Parent],
+    links: list[ParentEntry],
+    how: str,
+    entries: list[ShardEntry],
+    cleaning: _Cleaning,
 ) -> VersionManifest:
     if not entries:
-        raise InvalidRequest("no row is left; loosen the condition", param="where")
+        overlapping = cleaning.tally.rows_dropped
+        raise InvalidRequest(
+            f"no row is left ({overlapping} overlap with evaluation suites); loosen the condition",
+            param="where",
+        )
     first = parents[0].manifest
     rows_in = sum(parent.manifest.rows_kept for parent in parents)
     kept = sum(entry.rows for entry in entries)
-    stage = StageReport(name=how, rows_in=rows_in, rows_kept=kept, rows_dropped=rows_in - kept)
+    taken = cleaning.tally.rows_in
+    stages = [StageReport(name=how, rows_in=rows_in, rows_kept=taken, rows_dropped=rows_in - taken)]
+    if cleaning.digests:
+        stages.append(cleaning.tally.report())
     train = sum(entry.rows for entry in entries if entry.split == "train")
     ordered = sorted(entries, key=lambda entry: SPLITS.index(entry.split))
     return seal(
@@ -216,7 +269,8 @@ def _child(
                 "rows_kept": kept,
                 "rows_train": train,
                 "rows_validation": kept - train,
-                "stages": [stage],
+                "stages": stages,
+                "evaluation_sets": cleaning.digests,
                 "shards": ordered,
             }
         )

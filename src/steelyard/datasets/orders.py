@@ -36,12 +36,13 @@ async def pin_derivation(session: AsyncSession, project: ProjectId, request: Der
     """
     if request.parent is not None:
         ref = await _pinned(session, project, request.parent, "parent")
-        return {"where": request.where, "parents": [{"ref": ref, "weight": 1.0}]}
+        parents = [{"ref": ref, "weight": 1.0}]
+        return {"where": request.where, "parents": parents, "decontaminate": request.decontaminate}
     parents = [
         {"ref": await _pinned(session, project, part.ref, f"mix.{place}.ref"), "weight": part.weight}
         for place, part in enumerate(request.mix)
     ]
-    return {"rows": request.rows, "parents": parents}
+    return {"rows": request.rows, "parents": parents, "decontaminate": request.decontaminate}
 
 
 async def order_of(session: AsyncSession, row: IngestRow, paths: list[str]) -> IngestOrder:
@@ -52,7 +53,12 @@ async def order_of(session: AsyncSession, row: IngestRow, paths: list[str]) -> I
         parents = [
             {**parent, **await _manifest(session, project, parent["ref"])} for parent in derive["parents"]
         ]
-        return IngestOrder(False, row.project_id, derive={**derive, "parents": parents})
+        return IngestOrder(
+            False,
+            row.project_id,
+            derive={**derive, "parents": parents},
+            decontaminate=bool(derive.get("decontaminate")),
+        )
     ref = row.uploads.get("append_to")
     return IngestOrder(
         False,

@@ -56,7 +56,7 @@ def _ingest(order: dict[str, Any]) -> VersionManifest:
         store_root=Path(order["store_root"]),
         work_root=Path(order["work_root"]),
         roots=[Path(root) for root in order["roots"]],
-        evaluation_sets=json.loads(Path(order["evaluation_sets"]).read_text()) or None,
+        evaluation_sets=_sets(order),
         waits=True,
     )
     if order.get("parent") is not None:
@@ -68,11 +68,19 @@ def _derive(order: dict[str, Any]) -> VersionManifest:
     terms, store_root = order["derive"], Path(order["store_root"])
     parents = [_parent(parent) for parent in terms["parents"]]
     if terms.get("where") is not None:
-        manifest = filter_version(parents[0], terms["where"], store_root=store_root)
+        manifest = filter_version(
+            parents[0], terms["where"], store_root=store_root, evaluation_sets=_sets(order)
+        )
     else:
-        manifest = mix_versions(parents, store_root=store_root, rows=terms.get("rows"))
+        manifest = mix_versions(
+            parents, store_root=store_root, rows=terms.get("rows"), evaluation_sets=_sets(order)
+        )
     save_child_report(manifest, store_root)
     return manifest
+
+
+def _sets(order: dict[str, Any]) -> dict[str, list[str]]:
+    return json.loads(Path(order["evaluation_sets"]).read_text())
 
 
 def _parent(parent: dict[str, Any]) -> Parent:

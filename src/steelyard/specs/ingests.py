@@ -54,6 +54,8 @@ class DeriveRequest(Spec):
     """Versions to mix, each with its weight. No row is repeated."""
     rows: Annotated[int, Field(ge=1)] | None = None
     """At most so many rows of a mix, both splits together; unset: as many as the weights allow."""
+    decontaminate: bool = True
+    """Drop rows that overlap with any evaluation suite that the project sees now."""
 
     @model_validator(mode="after")
     def _is_one_kind(self) -> Self:

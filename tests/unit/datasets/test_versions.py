@@ -287,6 +287,32 @@ def test_a_mix_holds_its_weights_and_repeats_no_row(tmp_path: Path) -> None:
     assert abs(kinds.count("land") - 2 * kinds.count("sea")) <= 4
 
 
+def test_children_drop_what_overlaps_with_suites_that_came_after_their_parents(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    question = "which of the seven rivers of the old kingdom runs north before it meets the sea"
+    rows = [{"text": f"note {i} says little of worth"} for i in range(80)]
+    rows += [{"text": f"{i}. {question}?"} for i in range(3)]
+    spec = spec_of(near_dedup={"enabled": False}, split={"validation_fraction": 0.2, "leak_threshold": None})
+    parent = ingest(store, write_jsonl(tmp_path / "a.jsonl", rows), spec=spec)
+    other = ingest(
+        store, write_jsonl(tmp_path / "b.jsonl", [{"text": f"sea {i}"} for i in range(99)]), spec=spec
+    )
+    sets = {"rivers": [question]}
+    one = Parent(parent.ref, parent.manifest)
+    filtered = filter_version(one, "words > 0", store_root=store, evaluation_sets=sets)
+    assert filtered.rows_kept == 80
+    (kept, clean) = filtered.stages
+    assert (kept.name, kept.rows_kept) == ("filter", 83)
+    assert (clean.name, clean.rows_dropped, clean.reasons) == ("decontamination", 3, {"overlaps rivers": 3})
+    assert filtered.evaluation_sets.keys() == {"rivers"}
+    assert filter_version(one, "words > 0", store_root=store).rows_kept == 83
+    mixed = mix_versions([one, Parent(other.ref, other.manifest)], store_root=store, evaluation_sets=sets)
+    export_jsonl(mixed, None, tmp_path / "out", store_root=store)
+    assert "rivers" not in (tmp_path / "out").read_text()
+    with pytest.raises(InvalidRequest, match="3 overlap with evaluation suites"):
+        filter_version(one, "text LIKE '%rivers%'", store_root=store, evaluation_sets=sets)
+
+
 def test_a_report_shows_stages_examples_and_pictures_and_escapes_the_data(tmp_path: Path) -> None:
     store = tmp_path / "store"
     rows = [*_rows(100), {"text": "<script>alert(1)</script> and more"}]
