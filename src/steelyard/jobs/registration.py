@@ -3,7 +3,6 @@
 import asyncio
 from dataclasses import dataclass
 
-from sqlalchemy import update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -20,6 +19,7 @@ from steelyard.jobs.weighing import weigh_job
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.registry.mlflow import Mlflow
 from steelyard.registry.sealing import publish_statement, seal_version
+from steelyard.rollouts.version_mirror import RunPlace, VersionMirror
 from steelyard.runtime.manifests import read_manifest, verify_manifest
 from steelyard.specs.gates import Verdict
 from steelyard.specs.manifest import Manifest
@@ -51,7 +51,7 @@ class RegistrationService:
     ) -> None:
         self._database = database
         self._folders = folders
-        self._mlflow = mlflow
+        self._versions = VersionMirror(database, mlflow)
         self._tracking = tracking
         self._signer = signer
         self._clock = clock
@@ -138,33 +138,11 @@ class RegistrationService:
         return version
 
     async def _mirror(self, job: JobRow, version: ModelVersionRow) -> None:
-        if version.mlflow_version is not None:
-            return
-        tracked = await self._tracking.open(job)
-        folder = self._folders.job(job.project_id, job.id) / (job.model_dir or "")
-        source = await self._mlflow.upload_folder(tracked.experiment_id, tracked.run_id, folder, "model")
-        mirrored = await self._mlflow.ensure_model_version(
-            f"{job.project_id}.{version.name}",
-            source,
-            tracked.run_id,
-            {"steelyard.version": str(version.version), **_tags(version)},
-        )
-        async with self._database.transaction() as session:
-            await session.execute(
-                update(ModelVersionRow)
-                .where(
-                    ModelVersionRow.project_id == version.project_id,
-                    ModelVersionRow.name == version.name,
-                    ModelVersionRow.version == version.version,
-                )
-                .values(mlflow_version=mirrored)
-            )
+        if version.mlflow_version is None:
+            tracked = await self._tracking.open(job)
+            await self._versions.make(version, RunPlace(tracked.experiment_id, tracked.run_id))
 
 
 def _model_name(job: JobRow) -> str:
     named = job.spec.get("register_as")
     return str(named["model_name"]) if named else job.name
-
-
-def _tags(version: ModelVersionRow) -> dict[str, str]:
-    return {f"steelyard.{key}": str(value) for key, value in version.lineage.items()}

@@ -1,23 +1,23 @@
-"""MLflow's aliases: a mirror of ours. What somebody writes there directly is put right, and reported."""
+"""MLflow's registry: a mirror of ours. What somebody writes there directly is put right, and reported."""
 
 import structlog
-from sqlalchemy import select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import audit
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import SYSTEM
-from steelyard.kit.errors import Unavailable
-from steelyard.registry.mlflow import Mlflow, MlflowRefused
+from steelyard.kit.errors import SteelyardError, Unavailable
+from steelyard.registry.mlflow import MirroredModel, Mlflow, MlflowRefused
 from steelyard.rollouts import repository
 from steelyard.rollouts.events import announce
+from steelyard.rollouts.mirror_faults import Fault, WantedModel, faults_of, strangers
+from steelyard.rollouts.mirror_wants import MIRROR_TOPIC, RESTORE_TOPIC, read_all_wanted, read_wanted
+from steelyard.rollouts.version_mirror import VersionMirror
 from steelyard.specs.promotions import Alias
 from steelyard.storage.database import Database
 from steelyard.storage.outbox import enqueue
-from steelyard.storage.tables import ModelRow, ModelVersionRow, OutboxRow
+from steelyard.storage.tables import ModelRow, ModelVersionRow
 
-MIRROR_TOPIC = "mirror_alias"
-_LOCK = 20_100
 _log = structlog.get_logger()
 
 
@@ -26,12 +26,13 @@ async def promise_mirror(session: AsyncSession, project: ProjectId, model: str, 
     await enqueue(session, MIRROR_TOPIC, f"{project}/{model}/{alias}", {})
 
 
-class AliasMirror:
-    """Keeps MLflow's aliases as ours are. Any number may be at work: each ends with what is true."""
+class RegistryMirror:
+    """Keeps MLflow's registry as ours is. Any number may be at work: each ends with what is true."""
 
     def __init__(self, database: Database, mlflow: Mlflow) -> None:
         self._database = database
         self._mlflow = mlflow
+        self._versions = VersionMirror(database, mlflow)
 
     async def follow(self, key: str) -> None:
         """Make one alias in MLflow point to where ours points now.
@@ -45,90 +46,117 @@ class AliasMirror:
             Unavailable: MLflow doesn't answer, or doesn't have the version yet; try again.
         """
         project, model, alias = key.split("/")
-        wanted = await self._wanted(ProjectId(project), model, Alias(alias))
+        wanted = await self._number_of(ProjectId(project), model, Alias(alias))
         written = None
         while written is None or written[0] != wanted:
             await self._mlflow.set_alias(f"{project}.{model}", alias, wanted)
             written = (wanted,)
-            wanted = await self._wanted(ProjectId(project), model, Alias(alias))
+            wanted = await self._number_of(ProjectId(project), model, Alias(alias))
+
+    async def restore(self, key: str) -> None:
+        """Make a whole model in MLflow as ours is: versions, their tags and files, then aliases.
+
+        A version that can't be restored, as where our own files are damaged, holds up no other.
+
+        Args:
+            key: `project/model`.
+
+        Raises:
+            SteelyardError: MLflow doesn't answer, or something is left to do; try again.
+        """
+        project, _, model = key.partition("/")
+        checked, left = ProjectId(project), None
+        for number in sorted((await self._wanted(checked, model)).versions):
+            try:
+                await self._versions.ensure(checked, model, number)
+            except Unavailable:
+                raise
+            except SteelyardError as error:
+                left = error
+        await self._remove_strangers(checked, model)
+        for alias in (await self._wanted(checked, model)).aliases.keys() | {each.value for each in Alias}:
+            try:
+                await self.follow(f"{key}/{alias}")
+            except MlflowRefused as error:
+                left = left or error
+        if left is not None:
+            raise left
 
     async def reconcile(self) -> int:
-        """Compare all models with MLflow, restore what differs, report it; return how many did.
+        """Compare all models with MLflow; report what differs and promise to put it right.
 
-        One process at a time; another's call returns at once.
+        Any number may do so at once: what is found twice is reported once. Return how much this one reported.
 
         Raises:
             Unavailable: MLflow doesn't answer.
         """
         async with self._database.transaction() as session:
-            if not await session.scalar(text(f"SELECT pg_try_advisory_xact_lock({_LOCK})")):
-                return 0
-            models = [
-                (ProjectId(row.project_id), row.name)
-                for row in await session.scalars(
-                    select(ModelRow).order_by(ModelRow.project_id, ModelRow.name)
-                )
-            ]
-        restored = 0
-        for project, model in models:
-            try:
-                restored += await self._reconcile_model(project, model)
-            except MlflowRefused as error:
-                # As where somebody deleted the version there: the others are compared all the same.
-                _log.warning("an alias can't be put right in MLflow", model=model, error=error.message)
-        return restored
-
-    async def _reconcile_model(self, project: ProjectId, model: str) -> int:
-        found = await self._mlflow.aliases(f"{project}.{model}")
-        if found is None:
+            wanted = await read_all_wanted(session)
+        if not any(each.versions for each in wanted.values()):
             return 0
-        restored = 0
-        for alias in Alias:
-            there = found.get(alias.value)
-            if await self._is_under_way(f"{project}/{model}/{alias}"):
-                continue
-            wanted = await self._wanted(project, model, alias)
-            if there == wanted:
-                continue
-            # Ours may have moved, and the mirror followed, since MLflow was asked.
-            there = (await self._mlflow.aliases(f"{project}.{model}") or {}).get(alias.value)
-            if there != await self._wanted(project, model, alias):
-                restored += int(await self._restore(project, model, alias, there, wanted))
-        return restored
+        there = await self._mlflow.registry()
+        reported = 0
+        for (project, model), each in wanted.items():
+            if faults_of(model, each, there.get(f"{project}.{model}")):
+                reported += await self._look_again(project, model)
+        return reported
 
-    async def _is_under_way(self, key: str) -> bool:
-        async with self._database.transaction() as session:
-            return await _is_promised(session, key)
+    async def _look_again(self, project: ProjectId, model: str) -> int:
+        """Look at one model closely, and report what is wrong with it; return how much."""
+        wanted = await self._wanted(project, model)
+        found = await self._mlflow.registered(f"{project}.{model}")
+        if found is not None:
+            found = await self._with_hidden(f"{project}.{model}", wanted, found)
+        faults = faults_of(model, wanted, found)
+        return len(faults) if faults and await self._report(project, model, wanted, faults) else 0
 
-    async def _restore(
-        self, project: ProjectId, model: str, alias: Alias, there: str | None, wanted: str | None
-    ) -> bool:
-        """Put an alias right, unless another has just promised to; return whether it was this one.
+    async def _with_hidden(self, name: str, wanted: WantedModel, found: MirroredModel) -> MirroredModel:
+        """Add versions that are there and that MLflow's searches leave out."""
+        missing = {each.number for each in wanted.versions.values()} - found.versions.keys()
+        seen = [await self._mlflow.version(name, number) for number in sorted(missing)]
+        hidden = {each.number: each for each in seen if each is not None}
+        return MirroredModel(found.aliases, {**found.versions, **hidden})
 
-        The promise is written with the report, so that neither stands alone.
+    async def _report(self, project: ProjectId, model: str, wanted: WantedModel, faults: list[Fault]) -> bool:
+        """Write down faults with the promise to put them right, in one transaction.
+
+        False where anything happened to the model since `wanted` was read, as that another reported the same:
+        the next round sees what is left then.
         """
-        key = f"{project}/{model}/{alias}"
-        words = f"MLflow's alias {alias} of {model} was {_name(there)} and is {_name(wanted)} again"
         async with self._database.transaction() as session:
-            await repository.lock_alias(session, project, model, alias)
-            if await _is_promised(session, key):
+            row = await session.get_one(ModelRow, (project, model), with_for_update=True)
+            now = await read_wanted(session, project, model)
+            if now != wanted or now.under_way:
                 return False
-            detail = {"alias": alias.value, "found": there, "restored": wanted}
-            await announce(session, project, model, "alias.restored", words, level="warn", data=detail)
-            await audit.record(
-                session,
-                SYSTEM,
-                "alias.restore",
-                "model",
-                f"{model}@{alias}",
-                project_id=project,
-                detail=detail,
-            )
-            await promise_mirror(session, project, model, alias)
-        await self.follow(key)
+            row.mirror_repairs += 1
+            for fault in faults:
+                detail = dict(fault.detail)
+                await announce(session, project, model, fault.type_, fault.message, level="warn", data=detail)
+                await audit.record(
+                    session,
+                    SYSTEM,
+                    fault.type_.removesuffix("d"),
+                    "model",
+                    fault.subject,
+                    project_id=project,
+                    detail=detail,
+                )
+            await enqueue(session, RESTORE_TOPIC, f"{project}/{model}", {})
+        _log.warning("a model was changed in MLflow", model=model, faults=[each.message for each in faults])
         return True
 
-    async def _wanted(self, project: ProjectId, model: str, alias: Alias) -> str | None:
+    async def _remove_strangers(self, project: ProjectId, model: str) -> None:
+        found = await self._mlflow.registered(f"{project}.{model}")
+        # Read after MLflow was asked: what was registered meanwhile is known.
+        wanted = await self._wanted(project, model)
+        for each in strangers(wanted, found) if found is not None else []:
+            await self._mlflow.remove_version(f"{project}.{model}", each.number)
+
+    async def _wanted(self, project: ProjectId, model: str) -> WantedModel:
+        async with self._database.transaction() as session:
+            return await read_wanted(session, project, model)
+
+    async def _number_of(self, project: ProjectId, model: str, alias: Alias) -> str | None:
         async with self._database.transaction() as session:
             row = await repository.find_alias(session, project, model, alias)
             if row is None:
@@ -137,13 +165,3 @@ class AliasMirror:
         if version.mlflow_version is None:
             raise Unavailable(f"MLflow doesn't have {model}@{row.version} yet; it is tried again")
         return version.mlflow_version
-
-
-async def _is_promised(session: AsyncSession, key: str) -> bool:
-    """Whether the mirror is about to follow anyway, so that a difference is no news."""
-    query = select(OutboxRow.id).where(OutboxRow.topic == MIRROR_TOPIC, OutboxRow.key == key).limit(1)
-    return await session.scalar(query) is not None
-
-
-def _name(version: str | None) -> str:
-    return "missing" if version is None else f"at version {version}"

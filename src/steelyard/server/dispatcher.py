@@ -25,7 +25,7 @@ from steelyard.jobs.repository import live_runs
 from steelyard.jobs.submission import START_TOPIC
 from steelyard.kit.errors import SteelyardError
 from steelyard.rollouts.events import WEBHOOK_TOPIC
-from steelyard.rollouts.mirror import MIRROR_TOPIC
+from steelyard.rollouts.mirror_wants import MIRROR_TOPIC, RESTORE_TOPIC
 from steelyard.rollouts.repository import live_promotions
 from steelyard.rollouts.requests import PROMOTION_TOPIC
 from steelyard.storage import outbox
@@ -43,7 +43,7 @@ _BATCH = 20
 _CLAIM_SECONDS = 20.0
 _POLL_SECONDS = 2.0
 _MAX_DELAY_SECONDS = 5.0
-_OF_OTHERS = (MIRROR_TOPIC, WEBHOOK_TOPIC)
+_OF_OTHERS = (MIRROR_TOPIC, RESTORE_TOPIC, WEBHOOK_TOPIC)
 """Topics that reach beyond Temporal: the relay's."""
 _PHASE = SearchAttributeKey.for_keyword("Phase")
 _log = structlog.get_logger()

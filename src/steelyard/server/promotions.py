@@ -13,7 +13,8 @@ from steelyard.registry.mlflow import Mlflow
 from steelyard.rollouts.addresses import AddressPolicy
 from steelyard.rollouts.delivery import WebhookSender
 from steelyard.rollouts.events import WEBHOOK_TOPIC
-from steelyard.rollouts.mirror import MIRROR_TOPIC, AliasMirror
+from steelyard.rollouts.mirror import RegistryMirror
+from steelyard.rollouts.mirror_wants import MIRROR_TOPIC, RESTORE_TOPIC
 from steelyard.rollouts.promotion import PromotionService
 from steelyard.rollouts.signatures import WebhookSecrets
 from steelyard.server.relay import Carrier, Relay
@@ -30,7 +31,7 @@ class PromotionParts:
     """What a worker runs for promotions."""
 
     activities: PromotionActivities
-    mirror: AliasMirror
+    mirror: RegistryMirror
     relays: tuple[Relay, ...]
     """One for each topic, so that none waits for another's receivers."""
     outside: httpx.AsyncClient
@@ -56,10 +57,11 @@ def build_promotions(
 ) -> PromotionParts:
     """Build a worker's part. No proxy of the environment comes between us and a webhook's checked address."""
     outside = httpx.AsyncClient(trust_env=False, follow_redirects=False)
-    mirror = AliasMirror(database, mlflow)
+    mirror = RegistryMirror(database, mlflow)
     sender = WebhookSender(database, secrets, policy, outside)
     carriers = {
         MIRROR_TOPIC: Carrier(mirror.follow, first_delay_seconds=1.0, longest_delay_seconds=30.0),
+        RESTORE_TOPIC: Carrier(mirror.restore, first_delay_seconds=1.0, longest_delay_seconds=30.0),
         WEBHOOK_TOPIC: Carrier(sender.deliver, first_delay_seconds=5.0, longest_delay_seconds=3600.0),
     }
     return PromotionParts(
@@ -75,13 +77,11 @@ def address_policy(settings: Settings) -> AddressPolicy:
     return AddressPolicy(settings.webhook_allow_http, settings.webhook_allow_private)
 
 
-async def reconcile_for_ever(mirror: AliasMirror) -> None:
-    """Compare MLflow's aliases with ours again and again; an MLflow that is away is asked later."""
+async def reconcile_for_ever(mirror: RegistryMirror) -> None:
+    """Compare MLflow's registry with ours again and again; an MLflow that is away is asked later."""
     while True:
         try:
-            restored = await mirror.reconcile()
-            if restored:
-                _log.warning("aliases in MLflow were put right", count=restored)
+            await mirror.reconcile()
         except SteelyardError as error:
-            _log.info("MLflow's aliases can't be compared", error=error.message)
+            _log.info("MLflow's registry can't be compared", error=error.message)
         await asyncio.sleep(_RECONCILE_SECONDS)

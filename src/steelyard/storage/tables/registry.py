@@ -14,6 +14,8 @@ class ModelRow(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"), primary_key=True)
     name: Mapped[str] = mapped_column(primary_key=True)
     latest_version: Mapped[int]
+    mirror_repairs: Mapped[int] = mapped_column(default=0)
+    """How often it was put right in MLflow: of two who find the same fault, the second sees it here."""
     created_at: Mapped[CreatedAt]
 
 
@@ -33,4 +35,6 @@ class ModelVersionRow(Base):
     lineage: Mapped[Json]
     metrics: Mapped[Json]
     mlflow_version: Mapped[str | None]
+    mlflow_run_id: Mapped[str | None]
+    """The run in MLflow whose artifact `model` holds the files."""
     created_at: Mapped[CreatedAt]
