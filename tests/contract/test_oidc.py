@@ -5,6 +5,7 @@ import base64
 import hashlib
 import json
 import threading
+import time
 from collections.abc import AsyncGenerator, Iterator
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -14,7 +15,9 @@ import pytest
 from tests.control_plane import ControlPlane, serve
 from tests.identity_provider import run_provider
 
+from steelyard.cli.exits import ExitCode
 from steelyard.cli.main import main
+from steelyard.client.credentials import store_session
 from steelyard.governance.oidc.login import LoginService
 from steelyard.governance.oidc.provider import ExternalIdentity, Provider, ProviderSettings
 from steelyard.governance.oidc.tickets import Tickets
@@ -248,8 +251,27 @@ async def test_the_command_line_signs_in_and_keeps_the_session(
     assert (tmp_path / "credentials.json").stat().st_mode & 0o777 == 0o600
     assert stored["token"].startswith("sys_")
     assert await asyncio.to_thread(main, ["whoami", "--json"]) == 0
-    assert await asyncio.to_thread(main, ["logout"]) == 0
-    assert json.loads((tmp_path / "credentials.json").read_text()) == {}
+    async with httpx.AsyncClient(base_url=plane.url) as thief:
+        stolen = {"Authorization": f"Bearer {stored['token']}"}
+        assert (await thief.get("/v1/me", headers=stolen)).status_code == 200
+        assert await asyncio.to_thread(main, ["logout"]) == 0
+        assert json.loads((tmp_path / "credentials.json").read_text()) == {}
+        assert (await thief.get("/v1/me", headers=stolen)).status_code == 401
+        assert (await thief.post("/v1/tokens", headers=stolen, json={"name": "x"})).status_code == 401
+        assert (await thief.post("/v1/sessions", headers=stolen)).status_code == 401
+    assert await asyncio.to_thread(main, ["logout", "--json"]) == 0
+
+
+async def test_a_logout_that_reaches_nobody_forgets_the_session_and_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "credentials.json"
+    monkeypatch.setenv("STEELYARD_API_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("STEELYARD_CREDENTIALS_FILE", str(path))
+    store_session(path, "http://127.0.0.1:9", "sys_kept.here", time.time() + 3600)
+    assert await asyncio.to_thread(main, ["logout"]) == ExitCode.UNREACHABLE
+    assert json.loads(path.read_text()) == {}
+    assert "wasn't ended" in capsys.readouterr().err.replace("\n", " ")
 
 
 async def test_without_a_provider_login_says_so(

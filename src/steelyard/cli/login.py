@@ -15,9 +15,10 @@ import typer
 
 from steelyard.cli.options import JsonFlag
 from steelyard.cli.output import Screen, printable, write_json
-from steelyard.cli.session import connect
-from steelyard.client.credentials import credentials_file, forget_session, store_session
-from steelyard.client.errors import WaitTimedOut
+from steelyard.cli.session import RETRY_POLICY, connect
+from steelyard.client.credentials import credentials_file, forget_session, read_session, store_session
+from steelyard.client.errors import ClientError, Unauthenticated, WaitTimedOut
+from steelyard.client.sync_client import Client
 from steelyard.kit.errors import InvalidRequest
 
 _PAGE = b"<!doctype html><title>Steelyard</title><p>Signed in. You can close this window."
@@ -61,13 +62,37 @@ def login(
         Screen().print(f"Signed in to {printable(client.api_url)} as {printable(grant.principal)}.")
 
 
-def logout() -> None:
-    """Forget the session of this user and address."""
+def logout(as_json: JsonFlag = False) -> None:
+    """End one's sessions at the platform, browsers' too, and forget the one that is kept here.
+
+    If the platform can't be reached the session is forgotten here all the same, but a copy of it would still
+    be good there until it ends by itself.
+    """
+    path = credentials_file(os.environ)
     with connect() as client:
-        known = forget_session(credentials_file(os.environ), client.api_url)
-        Screen().print(
-            f"Signed out of {client.api_url}." if known else f"There was no session for {client.api_url}."
-        )
+        api_url = client.api_url
+    kept = read_session(path, api_url)
+    try:
+        ended = kept is not None and _end_sessions(api_url, kept)
+    except ClientError as error:
+        error.message = f"{error.message} The session is forgotten here, but wasn't ended at {api_url}."
+        raise
+    finally:
+        known = forget_session(path, api_url)
+    if as_json:
+        write_json({"api_url": api_url, "forgotten": known, "ended": ended})
+        return
+    Screen().print(f"Signed out of {api_url}." if known else f"There was no session for {api_url}.")
+
+
+def _end_sessions(api_url: str, token: str) -> bool:
+    """End all sessions of whose session this is; False where it was over already."""
+    try:
+        with Client(api_url=api_url, token=token, retry=RETRY_POLICY) as client:
+            client.sign_out()
+    except Unauthenticated:
+        return False
+    return True
 
 
 class _Waiting:

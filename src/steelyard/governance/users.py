@@ -62,10 +62,33 @@ class UserService:
             token=_bounds(actor),
         )
 
+    async def require_signed_in(self, actor: Actor) -> None:
+        """Check, by the database and not by what is still believed of it, that another session may begin.
+
+        Otherwise who holds a copy of a session's token could outlive its sign-out by the seconds for which
+        tokens are believed, and for ever after.
+
+        Raises:
+            PermissionDenied: it isn't a person, or a token with bounds, which a session wouldn't have.
+            Unauthenticated: the session was signed out, the token revoked, or the account closed.
+        """
+        if actor.kind != "user":
+            raise PermissionDenied("only people open browser sessions")
+        if not actor.scope.is_whole:
+            raise PermissionDenied("a session knows no bounds; a token that has some opens none")
+        async with self._database.transaction() as session:
+            await access.require_active(session, actor)
+
     async def sign_out(self, actor: Actor) -> None:
-        """End all sessions that the actor has begun until now."""
+        """End all sessions that the actor has begun until now.
+
+        Raises:
+            PermissionDenied: it isn't a person, or a token with bounds, which was made for something else.
+        """
         if actor.kind != "user":
             raise PermissionDenied("only people have sessions")
+        if not actor.scope.is_whole:
+            raise PermissionDenied("a token with bounds ends no sessions; sign out with the session itself")
         async with self._database.transaction() as session:
             now = self._clock()
             await session.execute(
