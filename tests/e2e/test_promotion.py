@@ -15,7 +15,9 @@ from steelyard.specs.promotions import Alias, PromotionState, PromotionView
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(300)]
 
 MODEL = "to-prod"
+_NAME = f"default.{MODEL}"
 _REGISTERED = "/mlflow/api/2.0/mlflow/registered-models"
+_VERSIONS = "/mlflow/api/2.0/mlflow/model-versions"
 
 
 @pytest.fixture(scope="module")
@@ -69,13 +71,40 @@ def test_it_waits_through_every_kill_and_moves_once(
 
 
 def test_what_is_written_to_mlflow_directly_is_put_right(platform: LivePlatform, admin: Client) -> None:
-    body = {"name": f"default.{MODEL}", "alias": "prod"}
+    body = {"name": _NAME, "alias": "prod"}
     with _mlflow(platform) as http:
         assert http.request("DELETE", f"{_REGISTERED}/alias", json=body).is_success
     assert "prod" not in _mlflow_aliases(platform)
     wait_until(lambda: _mlflow_aliases(platform).get("prod") == "1" or None, "MLflow's alias", 90.0)
     types = [event.type for event in admin.models.events(MODEL, limit=200).data]
     assert "alias.restored" in types
+
+
+def test_what_is_deleted_in_mlflow_comes_back_with_the_same_weights(
+    platform: LivePlatform, admin: Client
+) -> None:
+    before = _mlflow_versions(platform)["1"]
+    weights = _weights(platform, before)
+    with _mlflow(platform) as http:
+        gone = http.request("DELETE", f"{_VERSIONS}/delete", json={"name": _NAME, "version": "1"})
+        assert gone.is_success
+    assert "prod" not in _mlflow_aliases(platform)
+    wait_until(lambda: _mlflow_aliases(platform).get("prod") == "2" or None, "another number", 120.0)
+    again = _mlflow_versions(platform)["2"]
+    assert (again["tags"], again["run_id"]) == (before["tags"], before["run_id"])
+    assert _weights(platform, again) == weights
+    assert admin.models.versions(MODEL)[0].mlflow_version == "2"
+
+    with _mlflow(platform) as http:
+        assert http.request("DELETE", f"{_REGISTERED}/delete", json={"name": _NAME}).is_success
+    platform.kill("worker-1")
+    wait_until(lambda: _mlflow_aliases(platform).get("prod") == "1" or None, "the model", 120.0)
+    assert _mlflow_aliases(platform) == {"dev": "1", "staging": "1", "prod": "1"}
+    assert _mlflow_versions(platform)["1"]["tags"] == before["tags"]
+    assert _weights(platform, _mlflow_versions(platform)["1"]) == weights
+    types = [event.type for event in admin.models.events(MODEL, limit=200).data]
+    assert (types.count("version.restored"), types.count("model.restored")) == (1, 1)
+    assert types.count("version.renumbered") == 2
 
 
 def _waiting(client: Client, asked: PromotionView) -> PromotionView:
@@ -95,13 +124,34 @@ def _approve(approver: Client, asked: PromotionView) -> None:
 def _mlflow_aliases(platform: LivePlatform) -> dict[str, str]:
     try:
         with _mlflow(platform) as http:
-            answer = http.get(f"{_REGISTERED}/get", params={"name": f"default.{MODEL}"})
+            answer = http.get(f"{_REGISTERED}/get", params={"name": _NAME})
     except httpx.TransportError:
         return {}
     if answer.status_code != 200:
         return {}
     aliases = answer.json()["registered_model"].get("aliases", [])
     return {each["alias"]: each["version"] for each in aliases}
+
+
+def _mlflow_versions(platform: LivePlatform) -> dict[str, dict[str, Any]]:
+    with _mlflow(platform) as http:
+        found = http.get(f"{_VERSIONS}/search", params={"filter": f"name = '{_NAME}'"}).json()
+    return {
+        each["version"]: {**each, "tags": {tag["key"]: tag["value"] for tag in each["tags"]}}
+        for each in found.get("model_versions", [])
+    }
+
+
+def _weights(platform: LivePlatform, version: dict[str, Any]) -> bytes:
+    """Return the weights as whoever loads the version from MLflow gets them."""
+    run = version["run_id"]
+    assert version["source"] == f"runs:/{run}/model"
+    with _mlflow(platform) as http:
+        info = http.get("/mlflow/api/2.0/mlflow/runs/get", params={"run_id": run}).json()["run"]["info"]
+        path = f"{info['experiment_id']}/{run}/artifacts/model/model.safetensors"
+        answer = http.get(f"/mlflow/api/2.0/mlflow-artifacts/artifacts/{path}")
+    assert answer.is_success, answer.text
+    return answer.content
 
 
 def _mlflow(platform: LivePlatform) -> httpx.Client:
