@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -40,6 +41,15 @@ async def admin(plane: ControlPlane) -> AsyncGenerator[httpx.AsyncClient]:
         yield http
 
 
+@dataclass(frozen=True)
+class Made:
+    """A token that was made with another, and a client that holds it."""
+
+    id: str
+    made_with: str | None
+    http: httpx.AsyncClient
+
+
 class People:
     """Makes users and gives them tokens and roles."""
 
@@ -60,6 +70,13 @@ class People:
         made = await self._admin.post(f"/v1/users/{user}/tokens", json={"name": "test", **bounds})
         assert made.status_code == 201, made.text
         return self.holding(made.json()["secret"])
+
+    async def make_with(self, http: httpx.AsyncClient, path: str, **bounds: Any) -> "Made":
+        """Make a token at `path` with the one that `http` holds."""
+        answer = await http.post(path, json={"name": "child", "expires_in_days": 1, **bounds})
+        assert answer.status_code == 201, answer.text
+        body = answer.json()
+        return Made(body["id"], body["made_with"], self.holding(body["secret"]))
 
     def holding(self, token: str) -> httpx.AsyncClient:
         client = httpx.AsyncClient(
@@ -137,6 +154,79 @@ async def test_a_token_makes_none_that_reaches_further(people: People) -> None:
     assert (await child.post(JOBS, json=FINE_TUNE_EXAMPLE)).status_code == 403
     assert (await child.post("/v1/sessions")).status_code == 403
     assert [each["id"] for each in (await child.get("/v1/me")).json()["projects"]] == ["alpha"]
+
+
+async def test_a_token_goes_with_all_that_were_made_with_it(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    """A thief makes children, and children of those, one for a service account; none outlives the first."""
+    stolen = await people.make("ada", "organization/owner", "alpha/viewer")
+    (first,) = (await stolen.get("/v1/tokens")).json()["data"]
+    assert (first["made_with"], first["created_by"]) == (None, "admin")
+    made = await people.make_with(stolen, "/v1/tokens", expires_in_days=3)
+    grandchild = await people.make_with(made.http, "/v1/tokens", expires_in_days=2)
+    account = (await stolen.post("/v1/organizations/acme/service-accounts", json={"name": "ci"})).json()["id"]
+    bot = await people.make_with(grandchild.http, "/v1/organizations/acme/service-accounts/ci/tokens")
+    assert (made.made_with, grandchild.made_with, bot.made_with) == (first["id"], made.id, grandchild.id)
+    for each in (made, grandchild):
+        assert (await each.http.get(JOBS)).status_code == 200
+
+    gone = (await admin.delete(f"/v1/tokens/{first['id']}")).json()
+
+    assert set(gone["also_revoked"]) == {made.id, grandchild.id, bot.id}
+    for http in (stolen, made.http, grandchild.http, bot.http):
+        assert (await http.get("/v1/organizations/acme")).status_code == 401
+    async with plane.database.transaction() as session:
+        rows = await session.execute(
+            text("SELECT object_id, detail->>'principal', detail->>'with' FROM audit_log"
+                 " WHERE verb = 'token.revoke'")
+        )  # fmt: skip
+        assert set(rows.tuples()) == {
+            (first["id"], "ada@example.com", None),
+            (made.id, "ada@example.com", first["id"]),
+            (grandchild.id, "ada@example.com", first["id"]),
+            (bot.id, account, first["id"]),
+        }
+        makers = await session.execute(
+            text("SELECT object_id, detail->>'made_with' FROM audit_log WHERE verb = 'token.create'")
+        )
+        assert (bot.id, grandchild.id) in set(makers.tuples())
+
+
+async def test_a_token_that_only_is_replaced_leaves_those_made_with_it(people: People) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    made = await people.make_with(ada, "/v1/tokens")
+    gone = await ada.delete(f"/v1/tokens/{made.made_with}?keep_made=true")
+    assert (gone.status_code, gone.json()["also_revoked"]) == (200, [])
+    assert (await ada.get(JOBS)).status_code == 401
+    assert (await made.http.get(JOBS)).status_code == 200
+
+
+async def test_a_child_made_at_the_moment_of_revocation_is_not_missed(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    (first,) = (await ada.get("/v1/tokens")).json()["data"]
+    made = [ada.post("/v1/tokens", json={"name": f"n{number}", "expires_in_days": 1}) for number in range(24)]
+    revoked = admin.delete(f"/v1/tokens/{first['id']}")
+    answers = await asyncio.gather(*made[:12], revoked, *made[12:])
+    assert {answer.status_code for answer in answers} <= {200, 201, 401, 429}
+    async with plane.database.transaction() as session:
+        left = await session.scalars(select(ApiTokenRow.id).where(ApiTokenRow.revoked_at.is_(None)))
+        assert list(left) == []
+
+
+async def test_a_token_with_bounds_revokes_none_that_reaches_further(people: People) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    (first,) = (await ada.get("/v1/tokens")).json()["data"]
+    bounds = {"projects": ["alpha"], "permissions": ["job.read"]}
+    narrow = await people.make_with(ada, "/v1/tokens", **bounds)
+    other = await people.make_with(ada, "/v1/tokens", **bounds)
+    assert (await narrow.http.delete(f"/v1/tokens/{first['id']}")).status_code == 403
+    assert (await narrow.http.delete("/v1/sessions")).status_code == 403
+    assert (await narrow.http.delete(f"/v1/tokens/{other.id}")).status_code == 200
+    assert (await narrow.http.delete(f"/v1/tokens/{narrow.id}")).status_code == 200
+    assert (await ada.get(JOBS)).status_code == 200
 
 
 async def test_nobody_grants_more_than_he_holds(people: People, admin: httpx.AsyncClient) -> None:

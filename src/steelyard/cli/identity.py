@@ -335,10 +335,17 @@ def list_tokens(
     with connect() as client:
         found = client.tokens.search(user=user, account=account, organization=organization)
     rows = [
-        (each.id, each.name, _token_state(each), _moment(each.expires_at), _moment(each.last_used_at))
+        (
+            each.id,
+            each.name,
+            _token_state(each),
+            _moment(each.expires_at),
+            _moment(each.last_used_at),
+            each.made_with or each.created_by,
+        )
         for each in found
     ]
-    _show(found, ("ID", "FOR", "STATE", "EXPIRES", "LAST USED"), rows, as_json)
+    _show(found, ("ID", "FOR", "STATE", "EXPIRES", "LAST USED", "MADE BY"), rows, as_json)
 
 
 def create_token(
@@ -378,12 +385,16 @@ def create_token(
 
 def revoke_token(
     token: Annotated[str, typer.Argument(metavar="ID", help="As `tokens list` shows it.")],
+    keep_made: Annotated[
+        bool, typer.Option("--keep-made", help="Let tokens that were made with it be.")
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Revoke a token, at once."""
+    """Revoke a token at once, and all that were made with it."""
     with connect(persistent=True) as client:
-        view = client.tokens.revoke(token)
-    _tell(view, f"{view.id} is revoked.", as_json)
+        view = client.tokens.revoke(token, keep_made=keep_made)
+    more = f", and {len(view.also_revoked)} made with it: {', '.join(view.also_revoked)}"
+    _tell(view, f"{view.id} is revoked{more if view.also_revoked else ''}.", as_json)
 
 
 def _change_role(client: Client, verb: str, who: str, role: str, organization: str) -> str:

@@ -12,6 +12,7 @@ from steelyard.specs.identity import (
     ProjectView,
     ServiceAccountView,
     TokenGrant,
+    TokenRevocation,
     TokenView,
     UserView,
 )
@@ -219,6 +220,6 @@ class AsyncTokens:
             identity_calls.create_token(path, name, projects, permissions, expires_in_days)
         )
 
-    async def revoke(self, token: str) -> TokenView:
-        """Revoke a token, by its id."""
-        return await self._transport.send(identity_calls.revoke_token(token))
+    async def revoke(self, token: str, *, keep_made: bool = False) -> TokenRevocation:
+        """Revoke a token, by its id, and all that were made with it; with `keep_made`, it alone."""
+        return await self._transport.send(identity_calls.revoke_token(token, keep_made=keep_made))

@@ -12,6 +12,7 @@ from steelyard.specs.identity import (
     ProjectView,
     ServiceAccountView,
     TokenGrant,
+    TokenRevocation,
     TokenView,
     UserView,
 )
@@ -209,6 +210,6 @@ class Tokens:
             identity_calls.create_token(path, name, projects, permissions, expires_in_days)
         )
 
-    def revoke(self, token: str) -> TokenView:
-        """Revoke a token, by its id."""
-        return self._transport.send(identity_calls.revoke_token(token))
+    def revoke(self, token: str, *, keep_made: bool = False) -> TokenRevocation:
+        """Revoke a token, by its id, and all that were made with it; with `keep_made`, it alone."""
+        return self._transport.send(identity_calls.revoke_token(token, keep_made=keep_made))

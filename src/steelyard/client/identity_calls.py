@@ -17,6 +17,7 @@ from steelyard.specs.identity import (
     ProjectView,
     ServiceAccountView,
     TokenGrant,
+    TokenRevocation,
     TokenView,
     UserView,
 )
@@ -177,9 +178,10 @@ def create_token(
     return _post(path, body, TokenGrant.model_validate_json)
 
 
-def revoke_token(token: str) -> Call[TokenView]:
-    """Revoke a token."""
-    return Call("DELETE", _path("tokens", token), TokenView.model_validate_json)
+def revoke_token(token: str, *, keep_made: bool = False) -> Call[TokenRevocation]:
+    """Revoke a token, and those that were made with it."""
+    query = (("keep_made", "true"),) if keep_made else ()
+    return Call("DELETE", _path("tokens", token), TokenRevocation.model_validate_json, query=query)
 
 
 OWN_TOKENS = "/v1/tokens"

@@ -1,5 +1,9 @@
-"""API tokens: made once, bounded for ever, revoked at once. Only a digest of the secret is kept."""
+"""API tokens: made once, bounded for ever, revoked at once. Only a digest of the secret is kept.
 
+A token that was made with another names it, and goes when that one goes.
+"""
+
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 
 from sqlalchemy import insert, select, update
@@ -13,10 +17,10 @@ from steelyard.governance.principals import find_user, require_open
 from steelyard.governance.service_accounts import find_account
 from steelyard.governance.standing import is_local_admin
 from steelyard.kit.clock import Clock, utc_now
-from steelyard.kit.errors import NotFound, PermissionDenied
+from steelyard.kit.errors import NotFound, PermissionDenied, Unauthenticated
 from steelyard.kit.ids import new_id, new_token
 from steelyard.specs.access import Permission
-from steelyard.specs.identity import TokenGrant, TokenRequest, TokenView
+from steelyard.specs.identity import TokenGrant, TokenRequest, TokenRevocation, TokenView
 from steelyard.storage.database import Database
 from steelyard.storage.tables import ApiTokenRow, PrincipalRow
 
@@ -90,31 +94,58 @@ class TokenService:
             await access.authorize_installation(session, actor, Permission.ORGANIZATION_READ)
             return await _tokens_of(session, (await find_user(session, user)).id)
 
-    async def revoke(self, actor: Actor, token: str) -> TokenView:
+    async def revoke(self, actor: Actor, token: str, *, keep_made: bool = False) -> TokenRevocation:
         """Revoke a token: one's own, a service account's of an organization that one owns, or, for an
         operator, a user's. Doing it again changes nothing.
 
+        All tokens that were made with it go too, and those made with them, whoever holds them: who has stolen
+        a token may have made more. With `keep_made` they stay.
+
         Raises:
             NotFound: no such token, or none of the actor's to revoke.
+            PermissionDenied: the token that asks has bounds, and the other reaches further.
         """
         async with self._database.transaction() as session:
             row = await session.get(ApiTokenRow, token)
             if row is None:
                 raise _no_token(token)
             await self._require_may_revoke(session, actor, row)
-            gone = await session.scalar(
-                update(ApiTokenRow)
-                .where(ApiTokenRow.id == row.id, ApiTokenRow.revoked_at.is_(None))
-                .values(revoked_at=self._clock())
-                .returning(ApiTokenRow.id)
-            )
-            if gone is not None:
-                await audit.record(
-                    session, actor, "token.revoke", "token", row.id,
-                    detail={"principal": row.principal_id, "name": row.name},
-                )  # fmt: skip
+            await self._take(session, actor, [row.id], {})
+            also = [] if keep_made else await self._take_made_with(session, actor, row.id)
             await session.refresh(row)
-            return _view(row)
+            return TokenRevocation(**_view(row).model_dump(), also_revoked=also)
+
+    async def _take_made_with(self, session: AsyncSession, actor: Actor, root: str) -> list[str]:
+        """Revoke all descendants, a generation at a time; return those that were good until now.
+
+        Each generation is revoked before the next is looked for, so that none of them can have a child that
+        is missed: making one waits for its maker's row, and then finds it revoked.
+        """
+        taken: list[str] = []
+        generation = [root]
+        while generation:
+            made = select(ApiTokenRow.id).where(ApiTokenRow.made_with.in_(generation))
+            generation = sorted(await session.scalars(made))
+            taken += await self._take(session, actor, generation, {"with": root})
+        return taken
+
+    async def _take(
+        self, session: AsyncSession, actor: Actor, tokens: Sequence[str], why: dict[str, str]
+    ) -> list[str]:
+        """Revoke those that aren't yet; return which these were."""
+        gone = await session.execute(
+            update(ApiTokenRow)
+            .where(ApiTokenRow.id.in_(tokens), ApiTokenRow.revoked_at.is_(None))
+            .values(revoked_at=self._clock())
+            .returning(ApiTokenRow.id, ApiTokenRow.principal_id, ApiTokenRow.name)
+        )
+        found = sorted(gone.all())
+        for row in found:
+            await audit.record(
+                session, actor, "token.revoke", "token", row.id,
+                detail={"principal": row.principal_id, "name": row.name, **why},
+            )  # fmt: skip
+        return [row.id for row in found]
 
     async def _create(
         self, session: AsyncSession, actor: Actor, principal: str, request: TokenRequest
@@ -137,6 +168,7 @@ class TokenService:
                     projects=None if wanted.projects is None else sorted(wanted.projects),
                     permissions=None if wanted.permissions is None else sorted(wanted.permissions),
                     created_by=actor.id,
+                    made_with=actor.token_id,
                     expires_at=expires_at,
                 )
                 .returning(ApiTokenRow)
@@ -145,13 +177,16 @@ class TokenService:
         await audit.record(
             session, actor, "token.create", "token", row.id,
             detail={"principal": principal, "name": row.name, "projects": row.projects,
-                    "permissions": row.permissions, "expires_at": expires_at.isoformat()},
+                    "permissions": row.permissions, "expires_at": expires_at.isoformat(),
+                    "made_with": row.made_with},
         )  # fmt: skip
         return TokenGrant(**_view(row).model_dump(), secret=secret)
 
     async def _require_may_revoke(self, session: AsyncSession, actor: Actor, row: ApiTokenRow) -> None:
         if row.principal_id == actor.id:
             await access.require_active(session, actor)
+            if not scope_of(row).is_within(actor.scope):
+                raise PermissionDenied("a token with bounds revokes none that reaches further than itself")
             return
         holder = await session.get_one(PrincipalRow, row.principal_id)
         try:
@@ -169,7 +204,10 @@ async def _require_no_wider(session: AsyncSession, actor: Actor, wanted: Scope, 
     """Refuse a token that is more than the one that asks for it."""
     if actor.token_id is None:
         return
-    own = await session.get_one(ApiTokenRow, actor.token_id)
+    # Until the new one is there, so that who revokes this one finds the new one too.
+    own = await session.get_one(ApiTokenRow, actor.token_id, with_for_update={"read": True})
+    if own.revoked_at is not None:
+        raise Unauthenticated("this token was revoked; make another with 'steelyard tokens create'")
     if not wanted.is_within(scope_of(own)):
         raise PermissionDenied("a token makes none that reaches further than itself; name its bounds")
     if own.expires_at is not None and expires_at > own.expires_at:
@@ -189,6 +227,7 @@ def _view(row: ApiTokenRow) -> TokenView:
         projects=row.projects,
         permissions=row.permissions,
         created_by=row.created_by,
+        made_with=row.made_with,
         created_at=row.created_at,
         expires_at=row.expires_at,
         revoked_at=row.revoked_at,

@@ -175,6 +175,8 @@ class TokenView(Message):
     projects: list[str] | None
     permissions: list[str] | None
     created_by: str
+    made_with: str | None = None
+    """Id of the token that asked for it; None: a session did, or the local admin."""
     created_at: datetime
     expires_at: datetime | None
     revoked_at: datetime | None = None
@@ -186,6 +188,13 @@ class TokenGrant(TokenView):
     """A token that was just made. This is the only time that the secret is shown."""
 
     secret: str
+
+
+class TokenRevocation(TokenView):
+    """A token that was revoked, and what went with it."""
+
+    also_revoked: list[str] = []
+    """Ids of tokens that were made with it, or with one of those."""
 
 
 class TokenBounds(Message):

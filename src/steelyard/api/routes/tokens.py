@@ -1,13 +1,15 @@
 """API tokens: one's own, and those of users who can't sign in yet."""
 
-from fastapi import APIRouter, Request
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
 
 from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.bodies import body_schema, parse_body, read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.api.permits import permits
 from steelyard.specs.access import Permission
-from steelyard.specs.identity import TokenGrant, TokenRequest, TokenView
+from steelyard.specs.identity import TokenGrant, TokenRequest, TokenRevocation, TokenView
 from steelyard.specs.views import ListView
 
 router = APIRouter(prefix="/v1", tags=["tokens"], responses=ERROR_RESPONSES)
@@ -29,9 +31,14 @@ async def create_token(request: Request, actor: CurrentActor, services: CurrentS
 
 
 @router.delete("/tokens/{token}", openapi_extra=_OWN)
-async def revoke_token(token: str, actor: CurrentActor, services: CurrentServices) -> TokenView:
-    """Revoke one's own token, or one of an account that one is set over."""
-    return await services.tokens.revoke(actor, token)
+async def revoke_token(
+    token: str,
+    actor: CurrentActor,
+    services: CurrentServices,
+    keep_made: Annotated[bool, Query(description="Let tokens that were made with it be.")] = False,
+) -> TokenRevocation:
+    """Revoke one's own token, or one of an account that one is set over, and all that were made with it."""
+    return await services.tokens.revoke(actor, token, keep_made=keep_made)
 
 
 @router.get("/users/{user}/tokens", openapi_extra=permits(Permission.ORGANIZATION_READ))

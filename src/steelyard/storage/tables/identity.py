@@ -105,7 +105,10 @@ class ApiTokenRow(Base):
     """A token that acts for somebody, within bounds. The secret itself is nowhere."""
 
     __tablename__ = "api_tokens"
-    __table_args__ = (Index("api_tokens_by_principal", "principal_id", "id"),)
+    __table_args__ = (
+        Index("api_tokens_by_principal", "principal_id", "id"),
+        Index("api_tokens_by_maker", "made_with", postgresql_where=text("made_with IS NOT NULL")),
+    )
 
     id: Mapped[TextKey]
     principal_id: Mapped[str] = mapped_column(ForeignKey("principals.id"))
@@ -117,6 +120,8 @@ class ApiTokenRow(Base):
     permissions: Mapped[list[str] | None] = mapped_column(ARRAY(Text))
     """The only ones that it has; None: all of its principal's."""
     created_by: Mapped[str]
+    made_with: Mapped[str | None] = mapped_column(ForeignKey("api_tokens.id"))
+    """The token that asked for it; None: a session did, or the local admin."""
     created_at: Mapped[CreatedAt]
     expires_at: Mapped[Moment | None]
     revoked_at: Mapped[Moment | None]
