@@ -69,6 +69,7 @@ from steelyard.rollouts.webhooks import WebhookService
 from steelyard.server.login import build_login
 from steelyard.server.settings import Settings
 from steelyard.specs.states import JobState
+from steelyard.storage.bucket_settings import uses_bucket
 from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile, write_keys
 from steelyard.storage.notifications import Listener
@@ -147,7 +148,7 @@ async def serve(
                 submission=submission,
                 commands=CommandService(walled, clock),
                 queries=QueryService(walled, clock),
-                reports=ReportService(walled, LEASE_SECONDS, clock),
+                reports=ReportService(walled, LEASE_SECONDS, clock, awaits_bucket=uses_bucket()),
                 models=ModelQueryService(walled),
                 datasets=DatasetService(walled, uploads),
                 dataset_files=DatasetFileService(folder / "cache", lambda _version, _split, _out: 0),

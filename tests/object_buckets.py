@@ -63,11 +63,15 @@ def unencrypted(heads: dict[str, httpx.Headers]) -> list[str]:
 
 @dataclass
 class Gate:
-    """A way to the server that notes each request, and holds up those that `holds` says, for ever."""
+    """A way to the server that notes each request, and holds up those that `holds` says, until it is opened.
+
+    They are dropped then, unless it `lets_on`.
+    """
 
     server: str
     endpoint: str = ""
     holds: Callable[[str, str], bool] = lambda _method, _path: False
+    lets_on: bool = False
     held: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
@@ -93,8 +97,9 @@ def gate_to(server: str) -> Generator[Gate]:
             if gate.holds(self.command, unquote(self.path)):
                 gate.held.set()
                 gate.opened.wait()
-                self.close_connection = True
-                return
+                if not gate.lets_on:
+                    self.close_connection = True
+                    return
             answer = httpx.request(
                 self.command,
                 f"{gate.server}{self.path}",

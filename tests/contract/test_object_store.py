@@ -97,7 +97,7 @@ def test_damage_here_is_healed_and_damage_there_is_told(bucket: Bucket, tmp_path
     with pytest.raises(DamagedFile, match="damaged"):
         blobs.fetch(digest, tmp_path)
     assert not local.exists()
-    blobs.remove(key_of(digest))
+    blobs.remove([key_of(digest)])
     with pytest.raises(NotFound, match="missing"):
         blobs.fetch(digest, tmp_path)
     assert not list((tmp_path / "store" / ".parts").iterdir())

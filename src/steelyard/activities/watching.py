@@ -7,11 +7,13 @@ from pathlib import Path
 import structlog
 from temporalio import activity
 
+from steelyard.activities.edge import heartbeats
 from steelyard.compute.executor import Executor, LaunchSpec, Observation, Phase, StopMode
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.launching import LaunchService
 from steelyard.jobs.recovery import AttemptEnd
+from steelyard.jobs.storing import StoringService
 from steelyard.jobs.supervision import SupervisionService
 from steelyard.jobs.tracking import TrackingService
 from steelyard.specs.outcome import OutcomeKind
@@ -50,6 +52,7 @@ class Watcher:
         supervision: SupervisionService,
         tracking: TrackingService,
         evaluation: EvaluationService,
+        storing: StoringService,
         stall_seconds: float,
     ) -> None:
         self._executor = executor
@@ -58,6 +61,7 @@ class Watcher:
         self._supervision = supervision
         self._tracking = tracking
         self._evaluation = evaluation
+        self._storing = storing
         self._stall_seconds = stall_seconds
 
     async def watch(self, attempt_id: str) -> AttemptEnd:
@@ -69,12 +73,16 @@ class Watcher:
         if recorded is not None:
             return recorded
         await self._tracking.try_open(await self._supervision.job_of(attempt_id))
-        spec = await self._launching.launch_spec(attempt_id)
-        activity.heartbeat()
+        async with heartbeats():
+            spec = await self._launching.launch_spec(attempt_id)
         await self._executor.launch(spec)
-        observation = await self._follow(attempt_id, spec)
-        if observation.outcome is not None and observation.outcome.kind is OutcomeKind.SUCCEEDED:
-            await self._evaluation.collect(attempt_id)
+        async with self._storing.keeping_up(attempt_id) as finish:
+            observation = await self._follow(attempt_id, spec)
+            async with heartbeats():
+                await finish(observation.outcome)
+        async with heartbeats():
+            if observation.outcome is not None and observation.outcome.kind is OutcomeKind.SUCCEEDED:
+                await self._evaluation.collect(attempt_id)
         return await self._endings.end_attempt(attempt_id, observation)
 
     async def _follow(self, attempt_id: str, spec: LaunchSpec) -> Observation:

@@ -7,6 +7,7 @@ its digest is given out, and what this node's folder lacks is fetched (`storage.
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
 import obstore
@@ -97,15 +98,15 @@ class BlobStore:
             return f"object {digest} is here, but not in the bucket; ingest the data again"
         return None if found == digest else f"object {digest} is damaged: its bytes now have {found}"
 
-    def remove(self, key: str) -> None:
-        """Remove an object of a local store, and from the bucket behind it.
+    def remove(self, keys: Iterable[str]) -> None:
+        """Remove objects of a local store, and from the bucket behind it.
 
         Raises:
             BucketUnavailable: try again.
         """
-        local = self._local(key)
-        if local is not None and self._folder is not None:
-            self._folder.remove_file(local)
+        found = [local for key in keys if (local := self._local(key)) is not None]
+        if self._folder is not None:
+            self._folder.remove_files(found)
 
     def _is_here(self, local: Path, digest: str) -> bool:
         return local.exists() if self._folder is None else self._folder.pull_file(local, digest)

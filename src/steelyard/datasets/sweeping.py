@@ -77,10 +77,8 @@ class SweepingService:
         return len(digests)
 
     def _remove_blobs(self, digests: Sequence[str]) -> None:
-        store = BlobStore.at(self._store_root)
+        BlobStore.at(self._store_root).remove(key for digest in digests for key in _keys_of(digest))
         for digest in digests:
-            for key in (key_of(digest), *(report_key(digest, form) for form in ("json", "html"))):
-                store.remove(key)
             if self._exports is not None:
                 shutil.rmtree(export_folder(self._exports, digest), ignore_errors=True)
 
@@ -119,6 +117,10 @@ class SweepingService:
     def _remove_folders(self, folders: Sequence[Path]) -> None:
         for folder in folders:
             shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keys_of(digest: str) -> tuple[str, ...]:
+    return key_of(digest), report_key(digest, "json"), report_key(digest, "html")
 
 
 def _is_older(path: Path, moment: float) -> bool:

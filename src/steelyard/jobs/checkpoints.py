@@ -8,10 +8,14 @@ from pathlib import Path
 from pydantic import ValidationError
 
 from steelyard.runtime.layout import checkpoints_dir
-from steelyard.runtime.manifests import read_manifest, total_size, verify_manifest
+from steelyard.runtime.manifests import read_manifest, total_size
 from steelyard.specs.manifest import Manifest
 from steelyard.specs.reports import CheckpointReport
+from steelyard.storage.object_folder import ObjectFolder
 from steelyard.storage.tables import CheckpointRow
+
+SWEPT = "swept"
+"""Status of a row whose files are gone from the bucket too; people see `deleted`."""
 
 
 @dataclass(frozen=True)
@@ -22,23 +26,30 @@ class Verified:
     damaged: tuple[tuple[CheckpointRow, str], ...]
 
 
-async def choose_checkpoint(job_dir: Path, rows: Sequence[CheckpointRow], named: str | None) -> Verified:
+async def choose_checkpoint(
+    objects: ObjectFolder, job_dir: Path, rows: Sequence[CheckpointRow], named: str | None
+) -> Verified:
     """Return the first of `rows` (newest first) whose files are all there and unchanged.
+
+    What this node lacks or has damaged is fetched from the bucket, where there is one.
 
     Args:
         named: id of a checkpoint that a person asked for; it alone is looked at first.
 
     Hashing happens in a thread; it takes about a second per gigabyte.
+
+    Raises:
+        BucketUnavailable, StorageFull: it can't be fetched now, which says nothing of its health.
     """
     candidates = [row for row in rows if row.status == "available"]
     if named is not None:
         candidates.sort(key=lambda row: row.id != named)
     damaged: list[tuple[CheckpointRow, str]] = []
     for row in candidates:
-        fault = await asyncio.to_thread(_verify, job_dir / row.path, row.manifest_digest)
-        if fault is None:
+        damage = await asyncio.to_thread(objects.pull_folder, job_dir / row.path, row.manifest_digest)
+        if damage is None:
             return Verified(row, tuple(damaged))
-        damaged.append((row, fault))
+        damaged.append((row, damage.message))
     return Verified(None, tuple(damaged))
 
 
@@ -62,16 +73,6 @@ def complete_checkpoints(job_dir: Path, epoch: int) -> list[CheckpointReport]:
             )
         )
     return found
-
-
-def _verify(folder: Path, digest: str) -> str | None:
-    damage = verify_manifest(folder)
-    if damage is not None:
-        return damage.message
-    manifest = _read(folder)
-    if manifest is None or manifest.digest() != digest:
-        return "the manifest is not the one that was published"
-    return None
 
 
 def _read(folder: Path) -> Manifest | None:

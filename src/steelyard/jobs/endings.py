@@ -18,6 +18,7 @@ from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.outcome import ExitCode, Outcome, OutcomeKind
 from steelyard.specs.states import Reason
 from steelyard.storage.database import Database
+from steelyard.storage.bucket_settings import uses_bucket
 from steelyard.storage.tables import AttemptRow, JobRow
 
 
@@ -71,7 +72,12 @@ class EndingService:
             return attempt.attempt_dir
 
     async def _index_leftovers(self, session: AsyncSession, attempt: AttemptRow, job: JobRow) -> None:
-        """Adopt checkpoints that were finished while the api was away; their writer has gone for certain."""
+        """Adopt checkpoints that were finished while the api was away; their writer has gone for certain.
+
+        Where there is a bucket, `StoringService` has done that with what got there.
+        """
+        if uses_bucket():
+            return
         folder = self._folders.job(job.project_id, job.id)
         for report in complete_checkpoints(folder, attempt.epoch):
             await index_checkpoint(session, attempt, job, report)

@@ -1,5 +1,6 @@
 """A job's moves, as the workflow makes them. Each is one transaction, and safe to make again."""
 
+import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -16,11 +17,14 @@ from steelyard.jobs.costs import meter_attempt, refusal_to_run, release_job
 from steelyard.jobs.events import append_event
 from steelyard.jobs.holds import hold_for_budget
 from steelyard.jobs.places import give_back, leave_unfit_place
+from steelyard.jobs.outages import note_outage
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.ids import new_id
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
 from steelyard.storage.database import Database
+from steelyard.storage.bucket import BucketUnavailable
 from steelyard.storage.tables import AllocationRow, AttemptRow, CheckpointRow, JobRow
+from steelyard.storage.object_folder import ObjectFolder
 
 _HAD_A_PLACE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 
@@ -51,6 +55,11 @@ class Folders:
     attempts: Path
 
     def job(self, project_id: str, job_id: str) -> Path:
+    @property
+    def store(self) -> ObjectFolder:
+        """The store that `objects` is the folder of. Ask for it in a thread: it may open a bucket."""
+        return ObjectFolder.at(self.objects)
+
         """Folder of a job: checkpoints and models."""
         return self.objects / "projects" / project_id / "jobs" / job_id
 
@@ -123,6 +132,9 @@ class LifecycleService:
         stop, or while it holds no allocation.
         """
         async with self._database.transaction() as session:
+
+        Raises:
+            BucketUnavailable, StorageFull: the checkpoint to go on from can't be fetched; try again.
             job = await repository.lock_job(session, job_id)
             made = await repository.attempt_by_launch(session, job_id, launch_key)
             if made is not None:
@@ -132,7 +144,13 @@ class LifecycleService:
             rows = await repository.checkpoints_of(session, job_id)
             named = job.resume_checkpoint_id
             folder = self._folders.job(job.project_id, job_id)
-        verified = await choose_checkpoint(folder, rows, named)
+        try:
+            objects = await asyncio.to_thread(lambda: self._folders.store)
+            verified = await choose_checkpoint(objects, folder, rows, named)
+        except BucketUnavailable as error:
+            async with self._database.transaction() as session:
+                await note_outage(session, await repository.lock_job(session, job_id), error)
+            raise
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
             allocations = await repository.allocations_of(session, job_id)

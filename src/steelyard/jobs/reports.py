@@ -4,8 +4,9 @@ import contextlib
 import re
 from collections.abc import Generator
 from datetime import datetime, timedelta
+from typing import Literal
 
-from sqlalchemy import ScalarSelect, func, select, update
+from sqlalchemy import ScalarSelect, func, literal, select, update
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute
@@ -30,6 +31,9 @@ from steelyard.storage.database import Database
 from steelyard.storage.scopes import attempt_scope
 from steelyard.storage.tables import AttemptMeterRow, AttemptRow, CheckpointRow, JobRow
 
+Status = Literal["uploading", "available"]
+PUBLISHED = "checkpoint.published"
+"""Event: from now on the job can go on from this checkpoint."""
 _CHECKPOINT_PATH = re.compile(r"^checkpoints/e(\d{5})/step-(\d{8})$")
 
 
@@ -38,13 +42,22 @@ class ReportService:
 
     Args:
         lease_seconds: how long a lease holds after each report.
+        awaits_bucket: whether a checkpoint counts only once it is in the bucket (`jobs.storing`).
     """
 
-    def __init__(self, database: Database, lease_seconds: float, clock: Clock = utc_now) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lease_seconds: float,
+        clock: Clock = utc_now,
+        *,
+        awaits_bucket: bool = False,
+    ) -> None:
         self._database = database
         self._lease_seconds = lease_seconds
         self._metering = MeteringService(database, lease_seconds, clock)
         self._clock = clock
+        self._status: Status = "uploading" if awaits_bucket else "available"
 
     async def report(self, actor: Actor, attempt_id: str, report: AttemptReport) -> Directives:
         """Store progress and renew the lease; an attempt that is metered pays for it.
@@ -111,9 +124,9 @@ class ReportService:
                 )
             async with self._database.transaction() as session:
                 attempt, job = await _hold_lease(session, attempt_id, report.epoch)
-                if await index_checkpoint(session, attempt, job, report):
+                if await index_checkpoint(session, attempt, job, report, self._status):
                     await append_event(
-                        session, job, "checkpoint.published", f"checkpoint at step {report.step}",
+                        session, job, PUBLISHED, f"checkpoint at step {report.step}",
                         data={"step": report.step, "size_bytes": report.size_bytes},
                     )  # fmt: skip
                 attempt.checkpoint_requested = False
@@ -187,10 +200,18 @@ class ReportService:
 
 
 async def index_checkpoint(
-    session: AsyncSession, attempt: AttemptRow, job: JobRow, report: CheckpointReport
+    session: AsyncSession,
+    attempt: AttemptRow,
+    job: JobRow,
+    report: CheckpointReport,
+    status: Status = "available",
 ) -> bool:
-    """Insert a checkpoint's row; False where it was there. Rows beyond the limit are marked as deleted."""
-    inserted = await session.scalar(
+    """Enter a checkpoint into the index; whether it became available now.
+
+    What was `uploading` becomes available by being entered as that. Available rows beyond the limit are
+    marked as deleted.
+    """
+    entered = await session.scalar(
         upsert(CheckpointRow)
         .values(
             id=new_id("ckpt"),
@@ -203,18 +224,26 @@ async def index_checkpoint(
             path=report.path,
             manifest_digest=report.manifest_digest,
             size_bytes=report.size_bytes,
-            status="available",
+            status=status,
         )
-        .on_conflict_do_nothing(index_elements=["job_id", "path"])
+        .on_conflict_do_update(
+            index_elements=["job_id", "path"],
+            set_={"status": status},
+            where=(CheckpointRow.status == "uploading")
+            & (CheckpointRow.manifest_digest == report.manifest_digest)
+            & (literal(status) == "available"),
+        )
         .returning(CheckpointRow.id)
     )
-    if inserted is not None:
+    if status != "available":
+        return False
+    if entered is not None:
         job.resume_checkpoint_id = None
     rows = await repository.checkpoints_of(session, job.id)
     usable = [row for row in rows if row.status == "available"]
     for row in usable[job.spec.get("checkpoint", {}).get("save_total_limit", 3) :]:
         row.status = "deleted"
-    return inserted is not None
+    return entered is not None
 
 
 async def _hold_lease(session: AsyncSession, attempt_id: str, epoch: int) -> tuple[AttemptRow, JobRow]:

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 
 from steelyard.datasets.report_links import report_of_lineage
+from steelyard.jobs.checkpoints import SWEPT
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.specs.views import (
     AttemptView,
@@ -103,7 +104,10 @@ def attempt_view(attempt: AttemptRow) -> AttemptView:
 
 def checkpoint_view(row: CheckpointRow) -> CheckpointView:
     """Return a checkpoint as people see it."""
-    return CheckpointView.model_validate({name: getattr(row, name) for name in CheckpointView.model_fields})
+    fields = {name: getattr(row, name) for name in CheckpointView.model_fields}
+    if row.status == SWEPT:
+        fields["status"] = "deleted"
+    return CheckpointView.model_validate(fields)
 
 
 def event_view(row: EventRow) -> EventView:

@@ -53,6 +53,7 @@ from steelyard.governance.users import UserService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.budgets import BudgetKeeper
 from steelyard.jobs.commands import CommandService
+from steelyard.jobs.checkpoint_sweeping import CheckpointSweepingService
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
@@ -69,6 +70,7 @@ from steelyard.jobs.reports import ReportService
 from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.sources import refuse_folder
 from steelyard.jobs.submission import SubmissionService
+from steelyard.jobs.storing import StoringService
 from steelyard.jobs.supervision import SupervisionService
 from steelyard.jobs.tracking import TrackingService
 from steelyard.kit.home import admin_token_file
@@ -99,6 +101,7 @@ from steelyard.server.promotions import PromotionParts, address_policy, build_pr
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
 from steelyard.storage.database import Database
+from steelyard.storage.bucket_settings import uses_bucket
 from steelyard.storage.encryption import KeyFile
 from steelyard.storage.notifications import Listener
 from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
@@ -196,7 +199,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         submission=submission,
         commands=CommandService(ground.database),
         queries=QueryService(ground.database),
-        reports=ReportService(ground.database, settings.lease_seconds),
+        reports=ReportService(ground.database, settings.lease_seconds, awaits_bucket=uses_bucket()),
         models=ModelQueryService(ground.database),
         datasets=DatasetService(ground.database, ground.uploads, settings.data_sources),
         deletion=DeletionService(ground.database),
@@ -246,6 +249,7 @@ class WorkerParts:
     sweeping: SweepingService
     token_sweeping: TokenSweepingService
     admission: AdmissionService
+    checkpoint_sweeping: CheckpointSweepingService
     budgets: BudgetKeeper
     idleness: IdleKeeper
     promotions: PromotionParts
@@ -277,6 +281,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         EvaluationService(database, folders),
         settings.stall_seconds,
     )
+        StoringService(database, folders),
     layout = ground.layout
     activities = JobActivities(
         planning=PlanningService(database),
@@ -327,6 +332,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         ingest=ingest,
         sweeping=sweeping,
         token_sweeping=token_sweeping,
+        checkpoint_sweeping=CheckpointSweepingService(database, folders),
         admission=AdmissionService(database),
         budgets=keeper,
         idleness=IdleKeeper(database),

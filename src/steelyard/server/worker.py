@@ -18,6 +18,7 @@ from steelyard.compute.hints import QUEUE_CHANNEL
 from steelyard.datasets.sweeping import SweepingService
 from steelyard.datasets.token_sweeping import TokenSweepingService
 from steelyard.jobs.admission import AdmissionService
+from steelyard.jobs.checkpoint_sweeping import CheckpointSweepingService
 from steelyard.kit.errors import SteelyardError
 from steelyard.server.budgets import keep_budgets
 from steelyard.server.certificates import Certificates
@@ -69,6 +70,7 @@ async def _run(settings: Settings) -> None:
         asyncio.create_task(keep_gpus_busy(parts.idleness), name="idle GPUs"),
         asyncio.create_task(_sweep(parts.sweeping), name="sweeper"),
         asyncio.create_task(_sweep(parts.token_sweeping), name="sweeper of tokenized rows"),
+        asyncio.create_task(_sweep(parts.checkpoint_sweeping), name="sweeper of checkpoints"),
         asyncio.create_task(parts.promotions.run(), name="aliases and webhooks"),
         asyncio.create_task(_work(settings, parts), name="temporal worker"),
     ]
@@ -135,7 +137,7 @@ async def _connect(settings: Settings, parts: WorkerParts) -> Client:
             await asyncio.sleep(_RECONNECT_SECONDS)
 
 
-async def _sweep(sweeping: SweepingService | TokenSweepingService) -> None:
+async def _sweep(sweeping: SweepingService | TokenSweepingService | CheckpointSweepingService) -> None:
     """Take away what nobody refers to: soon while there is more, else once in a while."""
     while True:
         try:

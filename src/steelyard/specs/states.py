@@ -77,6 +77,8 @@ class Reason(StrEnum):
     RETRIES_EXHAUSTED = "retries_exhausted"
     MAX_RUNTIME_EXCEEDED = "max_runtime_exceeded"
     MODEL_DAMAGED = "model_damaged"
+    OBJECT_STORE_UNAVAILABLE = "object_store_unavailable"
+    """What it wrote is on its node's disk, and can't get to the bucket; that is tried again."""
     PLATFORM_ERROR = "platform_error"
 
 

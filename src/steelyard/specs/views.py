@@ -75,7 +75,8 @@ class CheckpointView(Message):
     path: str
     manifest_digest: str
     size_bytes: int
-    status: Literal["available", "damaged", "deleted"]
+    status: Literal["uploading", "available", "damaged", "deleted"]
+    """`uploading`: on its node's disk, not in the bucket yet; nothing resumes from it."""
     created_at: datetime
 
 

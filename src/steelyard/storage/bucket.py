@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 import obstore
+import structlog
 from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 from typing_extensions import Buffer
@@ -33,6 +34,7 @@ _RETRIES: Any = {"max_retries": 4, "retry_timeout": timedelta(seconds=60)}
 _DIGEST = "steelyard-digest"
 _ENCRYPTION = "steelyard-encryption"
 _AWS_PREFIX = "AWS_"
+_log = structlog.get_logger()
 
 
 class BucketUnavailable(Unavailable):
@@ -168,18 +170,15 @@ class Bucket:
         return marks is not None and marks[0] == digest
 
     def remove(self, keys: Iterable[str]) -> None:
-        """Remove objects, in this order; what isn't there is no fault.
+        """Remove objects, in no order; what isn't there is no fault.
 
         Raises:
             BucketUnavailable: try again.
         """
-        for key in keys:
-            try:
-                obstore.delete(self._store, key)
-            except FileNotFoundError:
-                continue
-            except BaseError as error:
-                raise self._refusal(key, error) from error
+        try:
+            obstore.delete(self._store, list(keys))
+        except (BaseError, FileNotFoundError) as error:
+            raise self._refusal("", error) from error
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys below a prefix, whole segments of it.
@@ -238,15 +237,19 @@ class Bucket:
             raise self._refusal(key, error) from error
 
     def _refusal(self, key: str, error: Exception) -> BucketUnavailable:
+        """Say to users what they need; addresses and what the store itself said are the operator's."""
+        _log.warning("the object store failed", key=f"{self._url}/{key}", error=first_line(error))
         if isinstance(error, PermissionDeniedError | UnauthenticatedError):
-            remedy = (
-                "the operator checks the platform's AWS credentials, and its rights to bucket and KMS key"
+            return BucketUnavailable(
+                "the object store refuses the platform; the operator checks its AWS credentials, and their"
+                " rights to the bucket and its KMS key"
             )
-        elif isinstance(error, FileNotFoundError):
-            remedy = f"no such bucket; the operator checks {PREFIX}URL"
-        else:
-            remedy = "it is tried again; `steelyard doctor` looks for causes"
-        return BucketUnavailable(f"{self._url}/{key}: {_first_line(error)}; {remedy}")
+        if isinstance(error, FileNotFoundError):
+            return BucketUnavailable(f"there is no such bucket; the operator checks {PREFIX}URL")
+        return BucketUnavailable(
+            "the object store doesn't answer as it should; it is tried again, and the operator finds the"
+            " cause with `steelyard doctor`"
+        )
 
 
 def bucket_of_environment() -> Bucket | None:
@@ -294,5 +297,6 @@ def _lacks_bucket(error: FileNotFoundError) -> bool:
     return "NoSuchBucket" in str(error)
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException) -> str:
+    """Return what a store said, without its long tail."""
     return (str(error).strip().splitlines() or [type(error).__name__])[0][:300]

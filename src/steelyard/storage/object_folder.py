@@ -12,6 +12,7 @@ import contextlib
 import os
 import shutil
 import uuid
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,15 +76,16 @@ class ObjectFolder:
         """
         return self.bucket is not None and not self.bucket.holds(self._key(path), digest)
 
-    def remove_file(self, path: Path) -> None:
-        """Remove a file from the bucket, then here.
+    def remove_files(self, paths: Sequence[Path]) -> None:
+        """Remove files from the bucket, then here.
 
         Raises:
             BucketUnavailable: try again.
         """
         if self.bucket is not None:
-            self.bucket.remove([self._key(path)])
-        path.unlink(missing_ok=True)
+            self.bucket.remove(self._key(path) for path in paths)
+        for path in paths:
+            path.unlink(missing_ok=True)
 
     def push_folder(self, folder: Path, target: Path | None = None) -> None:
         """Bring a sealed folder to the bucket; when this returns it is whole there. Repeated, it goes on.
@@ -146,7 +148,8 @@ class ObjectFolder:
         """
         if self.bucket is not None:
             key = self._key(folder)
-            self.bucket.remove([f"{key}/{MANIFEST_NAME}", *self.bucket.keys(key)])
+            self.bucket.remove([f"{key}/{MANIFEST_NAME}"])
+            self.bucket.remove(self.bucket.keys(key))
         shutil.rmtree(folder, ignore_errors=True)
 
     def _fetch(self, bucket: Bucket, key: str, manifest: Manifest, folder: Path) -> None:

@@ -9,7 +9,16 @@ from steelyard.specs.run import RUN_NAME
 RUN_VARIABLE = "STEELYARD_RUN"
 """Path of `run.json`."""
 
-_PLATFORM_PREFIXES = ("STEELYARD_", "TEMPORAL_", "MLFLOW_", "OTEL_", "PG", "POSTGRES", "DATABASE_")
+_PLATFORM_PREFIXES = (
+    "STEELYARD_",
+    "AWS_",
+    "TEMPORAL_",
+    "MLFLOW_",
+    "OTEL_",
+    "PG",
+    "POSTGRES",
+    "DATABASE_",
+)
 _READ_AT_IMPORT = (
     "ACCELERATE_",
     "CUDA_",
