@@ -87,12 +87,11 @@ class Built:
     layout: Layout | None = None
 
 
-def prepare(
-    sources: list[Source], reading: ReadingBlock, spool_folder: Path, scratch: Path, watch: Watch
-) -> Input:
+def prepare(found: Input, reading: ReadingBlock, spool_folder: Path, scratch: Path, watch: Watch) -> None:
     """Make every source readable in chunks, and digest it.
 
     Args:
+        found: its sources; all else is filled in, as far as it comes.
         spool_folder: shared by all ingests.
         scratch: this ingest's alone, on the same disk.
 
@@ -100,9 +99,8 @@ def prepare(
         InvalidDataset: a file is damaged, or beyond the limits.
     """
     spool_folder.mkdir(parents=True, exist_ok=True)
-    found = Input(sources)
-    for index, source in enumerate(sources):
-        watch(ProgressNote("prepare", index, len(sources)))
+    for index, source in enumerate(found.sources):
+        watch(ProgressNote("prepare", index, len(found.sources)))
         if source.kind == "parquet":
             found.digests.append(digest_file(source.path))
             found.chunks.extend(_parquet_chunks(index, source))
@@ -111,12 +109,11 @@ def prepare(
         if needs_spool(source):
             name = digest_file(source.path).removeprefix("sha256:")
             shared, path = spool_folder / f"{name}.{source.kind}", scratch / f"spool-{index:06d}"
-            kind = spool(source, reading, shared, path)
             found.spools.append(shared)
+            kind = spool(source, reading, shared, path)
         digest, chunks = line_chunks(index, path, kind)
         found.digests.append(digest)
         found.chunks.extend(chunks)
-    return found
 
 
 def build(
@@ -323,7 +320,7 @@ def _tallies(
     for part in parts:
         read.bytes += part.read.bytes
         for fault in part.read.faults:
-            read.examples.append(Example(fault.file, fault.line, f"{fault.field}: {fault.message}", ""))
+            read.examples.append(Example(fault.file, fault.line, fault.reason, fault.excerpt))
     read.add(StageTally("validate"))
     tallies = [read, *_summed([part.stages for part in parts])]
     if spec.exact_dedup.enabled:

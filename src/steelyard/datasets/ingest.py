@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 from obstore.store import LocalStore
 
-from steelyard.datasets.build import ENGINE, Built, Watch, build, prepare
+from steelyard.datasets.build import ENGINE, Built, Input, Watch, build, prepare
 from steelyard.datasets.decontamination import digests_of_sets
 from steelyard.datasets.pool import open_pool
 from steelyard.datasets.report import save_report
@@ -18,7 +18,7 @@ from steelyard.datasets.sources import Source, find_sources
 from steelyard.datasets.versions import FileVersions, Published
 from steelyard.datasets.work import lock_folder, remove_folder
 from steelyard.kit.canonical import digest_json
-from steelyard.kit.errors import StorageFull
+from steelyard.kit.errors import InvalidDataset, StorageFull
 from steelyard.specs.datasets import DatasetSpec, ParentEntry
 
 
@@ -105,26 +105,45 @@ def build_version(request: Request, watch: Watch) -> Built:
 
 def _build(request: Request, scratch: Path, watch: Watch) -> Built:
     given = find_sources(request.inputs, scratch=scratch, roots=_roots(request, scratch), stdin=request.stdin)
-    sources = [*request.shards, *given]
-    found = prepare(sources, request.spec.reading, request.work_root / "spool", scratch, watch)
+    found = Input([*request.shards, *given])
+    try:
+        prepare(found, request.spec.reading, request.work_root / "spool", scratch, watch)
+        built = _build_prepared(found, request, watch)
+    except InvalidDataset:
+        _unlink(found.spools)
+        raise
+    _unlink(found.spools)
+    return built
+
+
+def _build_prepared(found: Input, request: Request, watch: Watch) -> Built:
+    """What can't become a version leaves no work behind; what was broken off keeps it for the next run."""
     sets = request.evaluation_sets or {}
     folder = request.work_root / _work_key(found.digests, found.names, request, sets)
-    with lock_folder(folder, wait=request.waits), open_pool(request.workers) as pool:
-        built = build(
-            found,
-            request.spec,
-            folder=folder,
-            store_root=request.store_root,
-            pool=pool,
-            evaluation_sets=sets,
-            parents=request.parents,
-            watch=watch,
-        )
-        save_report(built, request.store_root)
-        for spooled in found.spools:
-            spooled.unlink(missing_ok=True)
+    with lock_folder(folder, wait=request.waits):
+        try:
+            with open_pool(request.workers) as pool:
+                built = build(
+                    found,
+                    request.spec,
+                    folder=folder,
+                    store_root=request.store_root,
+                    pool=pool,
+                    evaluation_sets=sets,
+                    parents=request.parents,
+                    watch=watch,
+                )
+            save_report(built, request.store_root)
+        except InvalidDataset:
+            remove_folder(folder)
+            raise
         remove_folder(folder)
     return built
+
+
+def _unlink(spools: Sequence[Path]) -> None:
+    for spooled in spools:
+        spooled.unlink(missing_ok=True)
 
 
 def _roots(request: Request, scratch: Path) -> Sequence[Path] | None:

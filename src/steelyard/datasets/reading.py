@@ -2,6 +2,7 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """Rows of a chunk: parsed, held to the one shape, and converted, in batches of bounded size."""
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ _SHOWN_FAULTS = 20
 _BATCH_ROWS = 4096
 _BATCH_BYTES = 8 << 20
 _PARQUET_ROWS = 512
+_SHOWN_COLUMNS = 12
+_EXCERPT_CHARS = 240
 
 Numbered = Iterator[tuple[int, Any, int]]
 """Line, parsed value or `BadJson`, size in bytes."""
@@ -36,11 +39,17 @@ class Fault:
     line: int
     field: str
     message: str
+    excerpt: str = ""
+    """The beginning of the row."""
+
+    @property
+    def reason(self) -> str:
+        """Field, if it is one's, and message."""
+        return f"{self.field}: {self.message}" if self.field else self.message
 
     def describe(self, names: list[str]) -> str:
         """Write the fault for a person: file, line, field."""
-        place = f"{names[self.file]}:{self.line}"
-        return f"{place}: {self.field}: {self.message}" if self.field else f"{place}: {self.message}"
+        return f"{names[self.file]}:{self.line}: {self.reason}"
 
 
 @dataclass
@@ -50,7 +59,6 @@ class Tally:
     rows: int = 0
     faulty: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
-    unknown_columns: dict[str, int] = field(default_factory=dict[str, int])
     bytes: int = 0
 
     def note(self, fault: Fault) -> None:
@@ -86,12 +94,12 @@ def read_tables(chunk: Chunk, name: str, plan: Plan, tally: Tally) -> Iterator[p
         try:
             row = convert(value, plan.layout, shape, plan.column_map)
         except RowFault as error:
-            tally.note(Fault(chunk.file, line, error.field, error.message))
+            tally.note(Fault(chunk.file, line, error.field, error.message, _excerpt(value)))
             continue
         except MixedShapes as error:
             raise InvalidDataset(
-                f"{name}:{line}: the row is {error}, but the rows before are {plan.source_format}"
-                f" ({plan.layout.describe()}); ingest each shape by itself"
+                f"{name}:{line}: the row is {error}, but the rows before are"
+                f" {_told(plan.source_format, plan.layout)}; ingest each shape by itself"
             ) from error
         rows.append(row)
         lines.append(line)
@@ -143,16 +151,23 @@ def agree(
     found: tuple[SourceFormat, Layout] | None = None
     where = ""
     faults: list[str] = []
+    unmapped = set(column_map)
+    columns: dict[str, None] = {}
     for name, line, value in samples:
         if not isinstance(value, dict):
             said = value if isinstance(value, BadJson) else "the record is no JSON object"
             faults.append(f"{name}:{line}: {said}")
             continue
         named: Row = value  # pyright: ignore[reportUnknownVariableType] - JSON
+        unmapped -= named.keys()
+        columns |= dict.fromkeys(named)
         row = rename(named, column_map)
         shape = SHAPES[wanted] if wanted else detect(row)
         if shape is None:
             faults.append(_unknown(f"{name}:{line}", row))
+            continue
+        if not shape.fits(row):
+            faults.append(f"{name}:{line}: {_unfit(shape, row)}")
             continue
         try:
             this = (shape.source, layout_of(shape, shape.convert(row)))
@@ -163,11 +178,17 @@ def agree(
             found, where = this, f"{name}:{line}"
         elif found != this:
             raise InvalidDataset(
-                f"{name}:{line} is {this[0]} ({this[1].describe()}), but {where} is {found[0]}"
-                f" ({found[1].describe()}); ingest each shape by itself"
+                f"{name}:{line} is {_told(*this)}, but {where} is {_told(*found)};"
+                " ingest each shape by itself"
             )
+    if found is None and columns and unmapped:
+        raise InvalidDataset(
+            f"column_map names {', '.join(map(repr, sorted(unmapped)))}, which no row at the beginning of the"
+            f" files has; their columns are {', '.join(list(columns)[:_SHOWN_COLUMNS])}",
+            param="column_map",
+        )
     if found is None:
-        shown = "\n".join(faults[:_SHOWN_FAULTS]) or "there are no rows; the files are empty"
+        shown = _shortened(faults) or "there are no rows; the files are empty"
         raise InvalidDataset(shown, faults=faults[:MAX_FAULTS])
     return found
 
@@ -205,6 +226,7 @@ def _parse(line: bytes) -> Any:
     try:
         return parse_strict(line)
     except BadJson as error:
+        error.text = line[: 4 * _EXCERPT_CHARS].decode("utf-8", errors="replace").strip()
         return error
 
 
@@ -230,9 +252,35 @@ def _missing(shape: Shape, row: Row) -> str:
     return ", ".join(sorted(shape.needs[0] - row.keys()))
 
 
+def _told(source: SourceFormat, layout: Layout) -> str:
+    """Name a shape for a person, and what becomes of it where that has another name."""
+    return layout.describe() if source == layout.format else f"{source}, which becomes {layout.describe()}"
+
+
+def _unfit(shape: Shape, row: Row) -> str:
+    other = detect(row)
+    hint = f"; the row looks like {other.source}" if other else ""
+    return f"{_missing(shape, row)}: is missing, and {shape.source} needs it{hint}"
+
+
 def _unknown(place: str, row: Row) -> str:
-    columns = ", ".join(list(row)[:12]) or "none"
+    columns = ", ".join(list(row)[:_SHOWN_COLUMNS]) or "none"
     return (
         f"{place}: can't tell the shape from the columns ({columns}); give --format and --column-map"
         " (known shapes: " + ", ".join(SHAPES) + ")"
     )
+
+
+def _shortened(faults: list[str]) -> str:
+    """Show faults by line, but one that many rows have once only."""
+    first: dict[str, str] = {}
+    for fault in faults:
+        first.setdefault(fault.partition(": ")[2], fault)
+    shown = list(first.values())[:_SHOWN_FAULTS]
+    more = len(faults) - len(shown)
+    return "\n".join([*shown, f"... and {more} more rows"] if more else shown)
+
+
+def _excerpt(value: Any) -> str:
+    text = value.text if isinstance(value, BadJson) else json.dumps(value, ensure_ascii=False, default=str)
+    return text[:_EXCERPT_CHARS]

@@ -27,6 +27,7 @@ _KINDS: dict[str, FileKind] = {
 }
 _PACKED: dict[str, Compression] = {".gz": "gzip", ".gzip": "gzip", ".zst": "zstd", ".zstd": "zstd"}
 _MAGIC: tuple[tuple[bytes, Compression], ...] = ((b"\x1f\x8b", "gzip"), (b"\x28\xb5\x2f\xfd", "zstd"))
+_UTF_16 = (b"\xff\xfe", b"\xfe\xff")
 _COPY_BYTES = 1 << 20
 
 
@@ -138,7 +139,10 @@ def _source(name: str, path: Path) -> Source:
             f"{name}: can't tell the kind of file from its name; known endings are {_known()}, each also with"
             " .gz or .zst; unpack archives first"
         )
-    return Source(name, path, kind, _compression_of(path))
+    start = _first_bytes(path)
+    if kind != "parquet" and start.startswith(_UTF_16):
+        raise InvalidDataset(f"{name}: is UTF-16; save the file as UTF-8")
+    return Source(name, path, kind, _compression_of(start))
 
 
 def _kind_of(name: str) -> FileKind | None:
@@ -148,9 +152,12 @@ def _kind_of(name: str) -> FileKind | None:
     return _KINDS.get(suffix)
 
 
-def _compression_of(path: Path) -> Compression | None:
+def _first_bytes(path: Path) -> bytes:
     with path.open("rb") as file:
-        start = file.read(4)
+        return file.read(4)
+
+
+def _compression_of(start: bytes) -> Compression | None:
     return next((packing for magic, packing in _MAGIC if start.startswith(magic)), None)
 
 

@@ -7,6 +7,9 @@ from typing import Any, NoReturn
 class BadJson(ValueError):
     """Text that is not strict JSON; the message says what is wrong with it, without a place."""
 
+    text = ""
+    """The beginning of the text, where whoever read it says so."""
+
 
 _ESCAPED_SURROGATE = "\\u"
 

@@ -1,11 +1,13 @@
 """Every shape is detected, and comes out in TRL's columns."""
 
+import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 from tests.unit.datasets.files import Row, ingest, rows_in, spec_of, write_jsonl
 
+from steelyard.datasets.store import report_key
 from steelyard.kit.errors import InvalidDataset
 
 _ASK = {"role": "user", "content": "What is two and two?"}
@@ -183,10 +185,33 @@ def test_unknown_columns_are_answered_with_the_known_shapes(tmp_path: Path) -> N
         ingest(tmp_path / "store", path)
 
 
+def test_a_format_that_doesnt_fit_is_told_once_with_the_shape_that_does(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": f"row {number}"} for number in range(9)])
+    with pytest.raises(InvalidDataset) as caught:
+        ingest(tmp_path / "store", path, spec=spec_of(format="alpaca"))
+    assert caught.value.message.splitlines() == [
+        f"{path}:1: instruction, output: is missing, and alpaca needs it; the row looks like text",
+        "... and 8 more rows",
+    ]
+
+
+def test_a_column_map_that_names_no_column_is_refused_with_the_columns(tmp_path: Path) -> None:
+    path = write_jsonl(tmp_path / "a.jsonl", [{"question": "Sky?", "reply": "Blue."}])
+    with pytest.raises(
+        InvalidDataset, match=r"names 'questoin', which no row .* are question, reply"
+    ) as caught:
+        ingest(tmp_path / "store", path, spec=spec_of(column_map={"questoin": "prompt"}))
+    assert caught.value.param == "column_map"
+
+
 def test_some_bad_rows_are_dropped_where_the_spec_allows_them(tmp_path: Path) -> None:
     rows: list[Row] = [{"text": f"row {i}"} for i in range(9)]
     path = write_jsonl(tmp_path / "a.jsonl", [*rows, {"text": ""}])
     published = ingest(tmp_path / "store", path, spec=spec_of(reading={"max_bad": 0.1}))
     assert (published.manifest.rows_in, published.manifest.rows_kept) == (10, 9)
+    report = json.loads((tmp_path / "store" / report_key(published.manifest.digest, "json")).read_text())
+    assert report["stages"][0]["examples"] == [
+        {"place": f"{path}:10", "reason": "text: is empty", "text": '{"text": ""}'}
+    ]
     with pytest.raises(InvalidDataset, match="1 of 10 rows"):
         ingest(tmp_path / "store", path, spec=spec_of(reading={"max_bad": 0.09}))
