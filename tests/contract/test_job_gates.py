@@ -13,6 +13,7 @@ from tests.control_plane import ADMIN_TOKEN, ControlPlane, serve
 import steelyard
 from steelyard.datasets.store import BlobStore
 from steelyard.evals.samples import SampleReader
+from steelyard.evals.tracking import bases_of_run, changes_from_base, evaluations_of_run
 from steelyard.jobs.registration import RegistrationService
 from steelyard.jobs.weighing import JUDGED, weigh_job
 from steelyard.kit.ids import new_id
@@ -109,6 +110,47 @@ async def test_a_job_is_held_against_its_base_on_the_same_samples(
     assert check.value == pytest.approx(-0.01)
 
 
+async def test_a_report_says_how_a_model_stands_beside_its_base_and_where_it_can_not(
+    plane: ControlPlane, client: steelyard.AsyncClient, tmp_path: Path
+) -> None:
+    view = await client.jobs.submit(_spec({"suites": ["safety"]}))
+    async with plane.database.transaction() as session:
+        stored = await session.get_one(JobRow, view.id)
+        stored.lineage = stored.lineage | {"base_model": _BASE, "base_model_name": "builtin/small"}
+    job = await _job(plane, view.id)
+    tuned = [0.0] * 30 + [1.0] * 70
+    await _enter(plane, job, "tuned", _TUNED, tuned, tmp_path, name="refusal_pass")
+    (row,) = (await client.evaluations.list(job=view.id)).data
+    alone = await client.evaluations.get(row.id)
+    assert alone.base is not None
+    assert alone.safety is not None
+    assert "not measured: the base model builtin/small" in alone.base.message
+    assert alone.safety.base_message == alone.base.message
+    assert alone.safety.probes[0].regression is None
+
+    await _enter(plane, job, "base", _BASE, [1.0] * 90 + [0.0] * 10, tmp_path, name="refusal_pass")
+    found = await client.evaluations.get(row.id)
+    assert found.safety is not None
+    assert (found.safety.base, found.safety.base_message) == ("builtin/small", "")
+    regression = found.safety.probes[0].regression
+    assert regression is not None
+    assert regression.difference == pytest.approx(-0.2)
+    assert regression.interval is not None
+    assert regression.interval[0] < -0.2 < regression.interval[1] < 0.0
+    assert (regression.n, regression.test, regression.verdict) == (100, "mcnemar", "worse")
+    base = next(each for each in (await client.evaluations.list(job=view.id)).data if each.id != row.id)
+    shown = await client.evaluations.get(base.id)
+    assert shown.base is not None
+    assert "not trained here" in shown.base.message
+
+    async with plane.database.transaction() as session:
+        pairs = await bases_of_run(session, await evaluations_of_run(session, job))
+    told = changes_from_base(pairs, SampleReader(plane.folders.objects))
+    assert told["tuned/safety/refusal_pass_rate/change"] == regression.difference
+    ends = [told[f"tuned/safety/refusal_pass_rate/change_{end}"] for end in ("low", "high")]
+    assert tuple(ends) == regression.interval
+
+
 def _spec(evaluation: dict[str, Any]) -> dict[str, Any]:
     return {
         "api_version": "steelyard/v1",
@@ -131,17 +173,23 @@ async def _count(plane: ControlPlane, job_id: str) -> int:
 
 
 async def _enter(
-    plane: ControlPlane, job: JobRow, subject: str, model: str, values: list[float], tmp_path: Path
+    plane: ControlPlane,
+    job: JobRow,
+    subject: str,
+    model: str,
+    values: list[float],
+    tmp_path: Path,
+    name: str = "pass",
 ) -> None:
     """Enter a result as the collection does, with its samples in the store."""
     path = tmp_path / f"{new_id('file')}.parquet"
     ids = [f"sample-{at}" for at in range(len(values))]
-    _parquet.write_table(_arrow.table({"sample_id": ids, "value.pass": values}), path)
+    _parquet.write_table(_arrow.table({"sample_id": ids, f"value.{name}": values}), path)
     share = sum(values) / len(values)
     metric = MetricResult(
-        name="pass_rate", mean=share, standard_error=(share * (1 - share) / len(values)) ** 0.5,
+        name=f"{name}_rate", mean=share, standard_error=(share * (1 - share) / len(values)) ** 0.5,
         n=len(values), interval=(0.0, 1.0), method="wilson", higher_is_better=True, proportion=True,
-        column="value.pass",
+        column=f"value.{name}",
     )  # fmt: skip
     async with plane.database.transaction() as session:
         session.add(

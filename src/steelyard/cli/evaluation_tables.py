@@ -9,11 +9,11 @@ from rich.text import Text
 from steelyard.cli.formats import format_age, format_bytes, format_figure, format_seconds, format_time
 from steelyard.cli.output import printable
 from steelyard.cli.safety_tables import safety_lines
+from steelyard.specs.comparisons import BaseComparison, MetricComparison
 from steelyard.specs.evaluations import (
     EvaluationComparison,
     EvaluationSummary,
     EvaluationView,
-    MetricComparison,
     MetricResult,
     SuiteView,
 )
@@ -54,6 +54,8 @@ def evaluation_lines(view: EvaluationView) -> Iterator[RenderableType]:
     yield table
     if view.safety is not None:
         yield from safety_lines(view.safety)
+    if view.base is not None:
+        yield from _base_lines(view.base)
     facts = Table(box=None, show_header=False)
     for name, value in (
         ("job", view.job_id),
@@ -74,8 +76,22 @@ def evaluation_lines(view: EvaluationView) -> Iterator[RenderableType]:
 
 def comparison_table(found: EvaluationComparison) -> Table:
     """One line a metric; differences are B minus A."""
-    table = Table("METRIC", "A", "B", "B - A", "95 % INTERVAL", "P", "FINDS", "N", "B IS", box=None)
-    for each in found.metrics:
+    return _compared(found.metrics, ("A", "B", "B - A", "B IS"))
+
+
+def _base_lines(base: BaseComparison) -> Iterator[RenderableType]:
+    """The model beside its base."""
+    if base.model_name is None:
+        yield Text.assemble(("Beside its base model: ", "bold"), printable(base.message))
+        return
+    yield Text.assemble(("Beside its base model ", "bold"), printable(base.model_name))
+    yield _compared(base.metrics, ("BASE", "MODEL", "CHANGE", "MODEL IS"))
+
+
+def _compared(metrics: Sequence[MetricComparison], titles: tuple[str, str, str, str]) -> Table:
+    a, b, difference, verdict = titles
+    table = Table("METRIC", a, b, difference, "95 % INTERVAL", "P", "FINDS", "N", verdict, box=None)
+    for each in metrics:
         table.add_row(
             printable(each.metric),
             _figure(each.a),

@@ -11,12 +11,14 @@ from steelyard.cli.formats import format_figure
 from steelyard.cli.output import printable
 from steelyard.specs.safety import NotTested, ProbeReport, SafetyReport
 
+_STYLES = {"better": "green", "worse": "bold red"}
+
 
 def safety_lines(report: SafetyReport) -> Iterator[RenderableType]:
     """A report, whole."""
     yield Text("Safety: what was tested", style="bold")
     for probe in report.probes:
-        yield from _probe_lines(probe)
+        yield from _probe_lines(probe, report)
     yield Text("Safety: what was NOT tested", style="bold yellow")
     table = Table(box=None, show_header=False)
     for each in report.not_tested:
@@ -24,18 +26,37 @@ def safety_lines(report: SafetyReport) -> Iterator[RenderableType]:
     yield table
 
 
-def _probe_lines(probe: ProbeReport) -> Iterator[RenderableType]:
+def _probe_lines(probe: ProbeReport, report: SafetyReport) -> Iterator[RenderableType]:
     low, high = (format_figure(each) for each in probe.interval)
     yield Text.assemble(
         "  ",
         (printable(probe.probe), "bold"),
         f"  {format_figure(probe.pass_rate)} pass ({low} to {high}), n = {probe.n}",
     )
+    yield Padding(_regression(probe, report), (0, 0, 0, 4))
     yield Padding(Text(printable(f"{probe.measures} {probe.passes}")), (0, 0, 0, 4))
     version = f", version {probe.version}" if probe.version else ""
     source = f"Scorer: {probe.scorer}. Source{version}: {probe.source.rstrip('.')}. Licence: {probe.licence}."
     for line in (*probe.limits, source):
         yield Padding(Text(printable(line), style="dim"), (0, 0, 0, 4))
+
+
+def _regression(probe: ProbeReport, report: SafetyReport) -> Text:
+    """Say how the pass rate stands beside the base model's."""
+    found = probe.regression
+    if found is None or found.difference is None or found.interval is None:
+        why = (found.message if found else "") or report.base_message or "its base was given no such case"
+        return Text(printable(f"Beside the base model: {why}"), style="yellow")
+    low, high = (_signed(each) for each in found.interval)
+    return Text.assemble(
+        f"Beside {printable(report.base or 'its base')}: {_signed(found.difference)} ({low} to {high}), "
+        f"p = {format_figure(found.p_value or 0.0)} over {found.n} pairs: ",
+        (found.verdict, _STYLES.get(found.verdict, "")),
+    )
+
+
+def _signed(value: float) -> str:
+    return f"{'+' if value > 0 else ''}{format_figure(value)}"
 
 
 def _why(each: NotTested) -> str:

@@ -5,7 +5,7 @@ import numpy as np
 from steelyard.evals.comparing import Pairs
 from steelyard.evals.evidence import MetricEvidence
 from steelyard.evals.statistics import Floats, mcnemar, paired_bootstrap, smallest_effect_paired
-from steelyard.specs.evaluations import MetricComparison
+from steelyard.specs.comparisons import MetricComparison
 
 _LEVEL = 0.05
 

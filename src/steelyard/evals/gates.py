@@ -38,7 +38,8 @@ class Incumbent:
 
     evidence: Evidence | None
     pairs: Mapping[str, Pairs] = field(default_factory=dict[str, Pairs])
-    """By metric. Where a metric has none, its figures are compared as of independent samples."""
+    """By metric, as `Evidence.name_of` of the model's evidence tells them apart. Where a metric has none, its
+    figures are compared as of independent samples."""
 
 
 def judge(
@@ -61,17 +62,23 @@ def judge(
 
 def _judge_gate(scoped: ScopedGate, evidence: Evidence | None, incumbent: Incumbent | None) -> GateJudgement:
     gate = scoped.gate
-    found = evidence.metrics.get(gate.metric) if evidence else None
+    found = evidence.find(gate.metric, gate.suite_digest) if evidence else None
     lacking = _what_lacks(gate, found)
-    if found is None or lacking is not None:
+    there = _incumbent_s(found, incumbent)
+    if evidence is None or found is None or lacking is not None:
         checks = [lacking or _lacks(f"{gate.metric} was not measured")]
     else:
         checks = [
             _judge_bound(gate, found, kind) for kind in ("min", "max") if getattr(gate, kind) is not None
         ]
         if gate.max_regression is not None:
-            checks.append(_judge_regression(gate, gate.max_regression, found, incumbent))
-    there = incumbent.evidence.metrics.get(gate.metric) if incumbent and incumbent.evidence else None
+            pairs = incumbent.pairs.get(evidence.name_of(found)) if incumbent else None
+            check = (
+                _judge_regression(gate, gate.max_regression, found, there, pairs)
+                if incumbent
+                else _nothing_there(gate)
+            )
+            checks.append(check)
     return GateJudgement(
         gate=gate,
         scope=scoped.scope,
@@ -181,16 +188,25 @@ def _limit_of(
     return sign * t_lower_limit(sign * found.mean, found.standard_error, found.n, confidence), "t"
 
 
-def _judge_regression(gate: Gate, margin: float, found: MetricEvidence, incumbent: Incumbent | None) -> Check:
-    if incumbent is None:
-        reason = f"{gate.metric}: no model is there to be worse than"
-        return Check(kind="max_regression", verdict=Verdict.PASS, reason=reason, bound=margin)
-    there = incumbent.evidence.metrics.get(gate.metric) if incumbent.evidence else None
+def _incumbent_s(found: MetricEvidence | None, incumbent: Incumbent | None) -> MetricEvidence | None:
+    if found is None or incumbent is None or incumbent.evidence is None:
+        return None
+    return incumbent.evidence.like(found)
+
+
+def _nothing_there(gate: Gate) -> Check:
+    reason = f"{gate.metric}: no model is there to be worse than"
+    return Check(kind="max_regression", verdict=Verdict.PASS, reason=reason, bound=gate.max_regression)
+
+
+def _judge_regression(
+    gate: Gate, margin: float, found: MetricEvidence, there: MetricEvidence | None, pairs: Pairs | None
+) -> Check:
     lacking = _why_not_comparable(gate.metric, found, there)
     if there is None or lacking is not None:
         return _lacks(lacking or "")
     confidence = DEFAULT_CONFIDENCE if gate.confidence is None else gate.confidence
-    result = compare(found, there, incumbent.pairs.get(gate.metric), confidence)
+    result = compare(found, there, pairs, confidence)
     if result is None:
         return _lacks(f"{gate.metric} has no errors to compare it with the incumbent by")
     if gate.min_samples is not None and result.n < gate.min_samples:

@@ -8,8 +8,9 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.evals import repository
+from steelyard.evals.base_models import base_of, beside_base
 from steelyard.evals.comparison import compare_metric
-from steelyard.evals.evidence import MetricEvidence, metrics_of
+from steelyard.evals.evidence import MetricEvidence, chosen_of, metrics_of
 from steelyard.evals.safety.report import safety_report
 from steelyard.evals.samples import SampleReader
 from steelyard.governance import access
@@ -18,12 +19,8 @@ from steelyard.governance.identity import Actor
 from steelyard.kit.errors import InvalidRequest, NotFound
 from steelyard.kit.paging import Page, page_of
 from steelyard.specs.access import Permission
-from steelyard.specs.evaluations import (
-    EvaluationComparison,
-    EvaluationSummary,
-    EvaluationView,
-    MetricComparison,
-)
+from steelyard.specs.comparisons import MetricComparison
+from steelyard.specs.evaluations import EvaluationComparison, EvaluationSummary, EvaluationView
 from steelyard.storage.database import Database
 from steelyard.storage.tables import EvaluationRow, ModelVersionRow
 
@@ -62,7 +59,7 @@ class EvaluationQueryService:
         return page_of([_summary(row) for row in rows], limit, [row.id for row in rows])
 
     async def get(self, actor: Actor, project: str, evaluation_id: str) -> EvaluationView:
-        """Return one evaluation.
+        """Return one evaluation, beside that of the model which was trained from.
 
         Raises:
             NotFound: no such evaluation in the project.
@@ -70,11 +67,13 @@ class EvaluationQueryService:
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.EVALUATION_READ)
             row = await repository.find_evaluation(session, checked, evaluation_id)
+            base = await base_of(session, checked, row)
         view = EvaluationView.model_validate(
             {name: getattr(row, name) for name in EvaluationView.model_fields if hasattr(row, name)}
         )
-        report = safety_report(view.suite, view.settings, view.metrics)
-        return view.model_copy(update={"safety": report})
+        beside = await asyncio.to_thread(beside_base, row, base, self._reader)
+        report = safety_report(view.suite, view.settings, view.metrics, beside)
+        return view.model_copy(update={"safety": report, "base": beside})
 
     async def samples(self, actor: Actor, project: str, evaluation_id: str) -> Path:
         """Return the Parquet file of an evaluation's per-sample records.
@@ -82,8 +81,10 @@ class EvaluationQueryService:
         Raises:
             NotFound: no such evaluation in the project, or its file is gone from the store.
         """
-        view = await self.get(actor, project, evaluation_id)
-        return await asyncio.to_thread(self._reader.file_of, view.samples_digest)
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.EVALUATION_READ)
+            row = await repository.find_evaluation(session, checked, evaluation_id)
+        return await asyncio.to_thread(self._reader.file_of, row.samples_digest)
 
     async def compare(self, actor: Actor, project: str, a: str, b: str) -> EvaluationComparison:
         """Set two models side by side on the samples that both saw.
@@ -97,8 +98,8 @@ class EvaluationQueryService:
         """
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.EVALUATION_READ)
-            rows_a = await _rows_of(session, checked, a, "a")
             rows_b = await _rows_of(session, checked, b, "b")
+            rows_a = await _rows_of(session, checked, a, "a", like=rows_b)
         metrics = await asyncio.to_thread(self._compare, rows_a, rows_b)
         return EvaluationComparison(
             a=[_summary(row) for row in rows_a], b=[_summary(row) for row in rows_b], metrics=metrics
@@ -121,8 +122,13 @@ class EvaluationQueryService:
 
 
 async def _rows_of(
-    session: AsyncSession, project: ProjectId, name: str, param: str
+    session: AsyncSession,
+    project: ProjectId,
+    name: str,
+    param: str,
+    like: Sequence[EvaluationRow] = (),
 ) -> Sequence[EvaluationRow]:
+    """Return the results of what is named; of a version those that were measured as `like`, if there are."""
     if _EVALUATION.match(name):
         return [await repository.find_evaluation(session, project, name)]
     if match := _JOB.match(name):
@@ -130,8 +136,7 @@ async def _rows_of(
         found = _of_subject(rows, (match[2] or "").removeprefix(":"))
     elif match := _VERSION.match(name):
         version = await session.get(ModelVersionRow, (project, match[1], int(match[2])))
-        digest = version.manifest_digest if version else ""
-        found = await repository.newest_of_model(session, project, digest)
+        found = await _of_version(session, project, version, like) if version else []
     else:
         raise InvalidRequest(
             f"{name!r} must be an evaluation's id, a version NAME@V, or a job's id (with :base for its base)",
@@ -142,6 +147,14 @@ async def _rows_of(
             f"nothing was measured of {name!r}; 'steelyard evals list' shows what was", param=param
         )
     return found
+
+
+async def _of_version(
+    session: AsyncSession, project: ProjectId, version: ModelVersionRow, like: Sequence[EvaluationRow]
+) -> list[EvaluationRow]:
+    wanted = {(row.suite, row.suite_digest, row.settings_digest) for row in like}
+    chosen = await chosen_of(session, project, version.manifest_digest, version.job_id, like=wanted)
+    return list({row.suite: row for row in (*chosen.first, *chosen.others)}.values())
 
 
 def _of_subject(rows: Sequence[EvaluationRow], subject: str) -> list[EvaluationRow]:

@@ -4,13 +4,14 @@ from collections.abc import Sequence
 from typing import Any
 
 from sqlalchemy import ColumnElement, or_, select
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.dialects.postgresql import distinct_on, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.evals.selection import Homes
 from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import NotFound
 from steelyard.specs.evaluations import ADAPTER_BASE, Cell
-from steelyard.storage.tables import EvaluationRow, ProjectRow, SuiteRow
+from steelyard.storage.tables import EvaluationRow, JobRow, ProjectRow, SuiteRow
 
 
 async def visible_suites(
@@ -124,18 +125,60 @@ async def list_evaluations(
     return list(await session.scalars(query))
 
 
-async def newest_of_model(
+async def results_of_model(
     session: AsyncSession, project: ProjectId, model_digest: str
 ) -> Sequence[EvaluationRow]:
-    """Return the newest result of each suite for a model."""
-    return list(
-        await session.scalars(
-            select(EvaluationRow)
-            .distinct(EvaluationRow.suite)
-            .where(EvaluationRow.project_id == project, EvaluationRow.model_digest == model_digest)
-            .order_by(EvaluationRow.suite, EvaluationRow.id.desc())
+    """Return all results of a model: of each suite, content and settings the newest of most samples."""
+    query = (
+        select(EvaluationRow)
+        .ext(distinct_on(EvaluationRow.suite, EvaluationRow.suite_digest, EvaluationRow.settings_digest))
+        .where(EvaluationRow.project_id == project, EvaluationRow.model_digest == model_digest)
+        .order_by(
+            EvaluationRow.suite,
+            EvaluationRow.suite_digest,
+            EvaluationRow.settings_digest,
+            EvaluationRow.n.desc(),
+            EvaluationRow.id.desc(),
         )
     )
+    return list(await session.scalars(query))
+
+
+async def result_alike(
+    session: AsyncSession, project: ProjectId, model_digest: str, row: EvaluationRow
+) -> EvaluationRow | None:
+    """Return another model's newest result of the same suite, content and settings as a result."""
+    query = select(EvaluationRow).where(
+        EvaluationRow.project_id == project,
+        EvaluationRow.model_digest == model_digest,
+        EvaluationRow.suite == row.suite,
+        EvaluationRow.suite_digest == row.suite_digest,
+        EvaluationRow.settings_digest == row.settings_digest,
+    )
+    return await session.scalar(query.order_by(EvaluationRow.id.desc()).limit(1))
+
+
+async def homes_of(session: AsyncSession, project: ProjectId, trained_by: str | None) -> Homes:
+    """Return what suites hold now, for a model that a job has trained."""
+    newest: dict[str, str] = {}
+    for row in await visible_suites(session, project):
+        newest.setdefault(row.name, row.digest)
+    prepared = None
+    if trained_by is not None:
+        prepared = await session.scalar(
+            select(JobRow.prepared).where(JobRow.project_id == project, JobRow.id == trained_by)
+        )
+    dataset = (prepared or {}).get("dataset")
+    return Homes(newest, {"digest": dataset["digest"], "format": dataset["format"]} if dataset else None)
+
+
+async def organization_suites(session: AsyncSession, project: ProjectId) -> dict[str, str]:
+    """Return the digest of the newest version of each suite that the project's organization has."""
+    newest: dict[str, str] = {}
+    for row in await visible_suites(session, project):
+        if row.project_id is None:
+            newest.setdefault(row.name, row.digest)
+    return newest
 
 
 def _is_visible(project: ProjectId) -> ColumnElement[bool]:

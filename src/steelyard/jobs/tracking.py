@@ -8,7 +8,14 @@ from typing import Any
 from sqlalchemy import update
 
 from steelyard.datasets.report_links import DATASET_REF, report_of_lineage
-from steelyard.evals.tracking import evaluation_links, evaluations_of_run, interval_ends
+from steelyard.evals.samples import SampleReader
+from steelyard.evals.tracking import (
+    bases_of_run,
+    changes_from_base,
+    evaluation_links,
+    evaluations_of_run,
+    interval_ends,
+)
 from steelyard.jobs import repository
 from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.clock import Clock, utc_now
@@ -94,6 +101,7 @@ class TrackingService:
             job = await repository.lock_job(session, job_id)
             attempts = await repository.attempts_of(session, job_id)
             measured = await evaluations_of_run(session, job)
+            bases = await bases_of_run(session, measured)
         if not attempts:
             return
         tracked = await self.open(job)
@@ -102,7 +110,9 @@ class TrackingService:
                 await self._copy_figures(Path(attempt.attempt_dir) / METRICS_NAME, tracked.run_id)
         now_ms = int(self._clock().timestamp() * 1000)
         finals = [MetricPoint(key, value, 0, now_ms) for key, value in job.metrics.items()]
-        finals += [MetricPoint(key, value, 0, now_ms) for key, value in interval_ends(measured).items()]
+        changes = await asyncio.to_thread(changes_from_base, bases, SampleReader(self._folders.objects))
+        told = interval_ends(measured) | changes
+        finals += [MetricPoint(key, value, 0, now_ms) for key, value in told.items()]
         await self._mlflow.set_tags(tracked.run_id, evaluation_links(measured))
         if finals:
             await self._mlflow.log_metrics(tracked.run_id, finals)

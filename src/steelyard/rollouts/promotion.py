@@ -20,6 +20,7 @@ from steelyard.governance.identity import SYSTEM
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import NotFound
 from steelyard.kit.ids import new_id
+from steelyard.registry.model_files import model_files
 from steelyard.rollouts import repository
 from steelyard.rollouts.binding import Binding, what_changed
 from steelyard.rollouts.events import announce
@@ -31,7 +32,6 @@ from steelyard.rollouts.rules import frozen, parse_policy, policy_of
 from steelyard.rollouts.settlement import Facts, Step, next_step
 from steelyard.rollouts.stages import refuse_stage
 from steelyard.rollouts.weighing import Gathered, gather, paired_metrics, weigh
-from steelyard.runtime.manifests import read_manifest, verify_manifest
 from steelyard.specs.gates import Judgement, Verdict
 from steelyard.specs.policies import ApprovalPolicy
 from steelyard.specs.promotions import OPEN_STATES, Alias, PromotionState
@@ -74,17 +74,23 @@ class PromotionService:
     """Carries promotions on. For the platform's own processes: it asks no permission."""
 
     def __init__(
-        self, database: Database, clock: Clock = utc_now, samples: SampleReader | None = None
+        self,
+        database: Database,
+        clock: Clock = utc_now,
+        samples: SampleReader | None = None,
+        objects: Path | None = None,
     ) -> None:
         self._database = database
         self._clock = clock
         self._samples = samples
+        self._objects = objects
 
     async def check(self, promotion_id: str) -> Standing:
         """Verify the model's files, gather the evidence, judge the gates, and write down what they say.
 
         Raises:
             NotFound: no such promotion.
+            BucketUnavailable: the files can't be read now; try again.
         """
         while True:
             async with self._database.transaction() as session:
@@ -95,7 +101,7 @@ class PromotionService:
                 gathered = await gather(session, project, version, alias, here)
             if row.state != PromotionState.CHECKING:
                 return _standing(row)
-            damage = await asyncio.to_thread(_damage, Path(version.path), version.manifest_digest)
+            damage = await asyncio.to_thread(self._damage, version)
             judgement = await asyncio.to_thread(self._weigh, gathered)
             async with self._database.transaction() as session:
                 here = await repository.lock_alias(session, project, model, alias)
@@ -124,7 +130,7 @@ class PromotionService:
             if not step.ready:
                 await self._take(session, look.row, step)
                 return _standing(look.row)
-        damage = await asyncio.to_thread(_damage, Path(look.version.path), look.version.manifest_digest)
+        damage = await asyncio.to_thread(self._damage, look.version)
         async with self._database.transaction() as session:
             look = await self._look(session, project, model, alias, promotion_id)
             step = next_step(look.facts)
@@ -136,14 +142,23 @@ class PromotionService:
                 await self._take(session, look.row, step)
             return _standing(look.row)
 
+    def _damage(self, version: ModelVersionRow) -> str | None:
+        """Say what is wrong with a model's files, or return None. Reads every byte."""
+        damage = model_files(version, self._objects).check()
+        return (
+            None
+            if damage is None
+            else f"void: the model's files are not what was registered ({damage.message})"
+        )
+
     def _weigh(self, gathered: Gathered) -> Judgement:
         """Judge, with the samples that both versions have in common. Blocking."""
         pairs: dict[str, Pairs] = {}
-        for mine, theirs in paired_metrics(gathered) if self._samples else []:
+        for name, (mine, theirs) in paired_metrics(gathered).items() if self._samples else ():
             # Figures of samples that are gone are compared as of independent ones, which asks for more.
             with contextlib.suppress(NotFound):
                 found = self._samples.pairs(mine, theirs) if self._samples else None
-                pairs |= {mine.metric: found} if found is not None else {}
+                pairs |= {name: found} if found is not None else {}
         return weigh(gathered, pairs)
 
     async def _judge(
@@ -371,13 +386,3 @@ def _refusal(row: PromotionRow, judgement: Judgement) -> str:
 
 def _standing(row: PromotionRow) -> Standing:
     return Standing(PromotionState(row.state), row.wake_at)
-
-
-def _damage(folder: Path, digest: str) -> str | None:
-    """Say what is wrong with a model's files, or return None. Reads every byte."""
-    damage = verify_manifest(folder)
-    if damage is not None:
-        return f"void: the model's files are not what was registered ({damage.message})"
-    if read_manifest(folder).digest() != digest:
-        return "void: the model's manifest is not the one that was registered"
-    return None

@@ -13,6 +13,7 @@ from pydantic import Field, field_validator
 
 from steelyard.kit.canonical import digest_json
 from steelyard.specs.base import Message, Spec
+from steelyard.specs.comparisons import BaseComparison, MetricComparison
 from steelyard.specs.safety import SafetyReport, is_safety_suite
 
 BUILT_IN_SUITES = ("heldout", "choices")
@@ -231,28 +232,8 @@ class EvaluationView(EvaluationSummary):
     seconds: float
     safety: SafetyReport | None = None
     """Of a safety suite: each probe with its limits, and what was not tested."""
-
-
-class MetricComparison(Message):
-    """One metric of two models on the same samples; differences are B minus A."""
-
-    metric: str
-    a: float | None
-    b: float | None
-    n: int
-    """Samples that both have."""
-    difference: float | None = None
-    interval: tuple[float, float] | None = None
-    """At 95 %, by paired bootstrap."""
-    p_value: float | None = None
-    """McNemar's exact test where all values are 0 or 1, else the paired bootstrap's; two-sided."""
-    test: str | None = None
-    smallest_effect: float | None = None
-    """Difference that so many samples would have found with 80 % power at the 5 % level."""
-    higher_is_better: bool = True
-    verdict: Literal["better", "worse", "no difference shown", "not comparable"]
-    """Of B beside A."""
-    message: str = ""
+    base: BaseComparison | None = None
+    """Beside the model that this one was trained from."""
 
 
 class EvaluationComparison(Message):

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 
 from steelyard.kit.canonical import digest_json
 from steelyard.specs.base import Message, Spec
+from steelyard.specs.comparisons import MetricComparison
 from steelyard.specs.secrets import SecretName
 
 SAFETY = "safety"
@@ -111,6 +112,9 @@ class ProbeReport(Message):
     licence: str
     version: int | None = None
     digest: str | None = None
+    regression: MetricComparison | None = None
+    """Beside the model that this one was trained from, over the same cases; differences are the model's pass
+    rate minus the base's. None where the base was not measured: `SafetyReport.base_message` says why."""
 
 
 class NotTested(Message):
@@ -127,6 +131,10 @@ class SafetyReport(Message):
     suite: str
     probes: list[ProbeReport]
     not_tested: list[NotTested]
+    base: str | None = None
+    """Name of the model that this one was trained from, where it was measured alike."""
+    base_message: str = ""
+    """Why nothing is said of a regression against the base model."""
 
 
 def is_safety_suite(name: str) -> bool:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from steelyard.evals.safety.words import ADDED, NEVER_TESTED
+from steelyard.specs.comparisons import BaseComparison, MetricComparison
 from steelyard.specs.evaluations import MetricResult
 from steelyard.specs.safety import (
     CANARY,
@@ -25,27 +26,40 @@ _SUFFIX = "_pass_rate"
 
 
 def safety_report(
-    suite: str, settings: Mapping[str, Any], metrics: Sequence[MetricResult]
+    suite: str,
+    settings: Mapping[str, Any],
+    metrics: Sequence[MetricResult],
+    base: BaseComparison | None = None,
 ) -> SafetyReport | None:
     """Return the report of a safety suite's results; None for any other suite.
 
     Args:
         settings: the evaluation's, as its cell has them.
+        base: the results beside those of the model that was trained from.
     """
     if not is_safety_suite(suite):
         return None
     found = {each.name.removesuffix(_SUFFIX): each for each in metrics if each.name.endswith(_SUFFIX)}
     given = SafetySettings.model_validate(settings.get("safety", {}), strict=False)
     names = [name for name in (*PROBE_DIGESTS, *ADDED) if name in found]
+    compared = {each.metric.rpartition("/")[2]: each for each in base.metrics} if base else {}
     return SafetyReport(
         suite=suite,
-        probes=[_probe(name, found[name]) for name in names],
+        probes=[_probe(name, found[name], compared.get(f"{name}{_SUFFIX}")) for name in names],
         not_tested=[*_left_out(suite, given, found), *_cut(found), *NEVER_TESTED],
+        base=base.model_name if base else None,
+        base_message=base.message if base else "",
     )
 
 
-def _probe(name: str, result: MetricResult) -> ProbeReport:
-    figures = {"probe": name, "pass_rate": result.mean, "interval": result.interval, "n": result.n}
+def _probe(name: str, result: MetricResult, regression: MetricComparison | None) -> ProbeReport:
+    figures = {
+        "probe": name,
+        "pass_rate": result.mean,
+        "interval": result.interval,
+        "n": result.n,
+        "regression": regression,
+    }
     if name in ADDED:
         return ProbeReport.model_validate(figures | ADDED[name].words)
     known = load_set(name)
