@@ -124,6 +124,36 @@ def test_paused_between_shards_it_goes_on_where_it_was(
     }
 
 
+def test_a_safety_suite_that_is_killed_in_the_middle_goes_on_and_each_result_is_there_once(
+    platform: LivePlatform, client: Client
+) -> None:
+    killed = client.jobs.submit(_safety())
+    folder = platform.home / "objects" / "projects" / "default" / "jobs" / killed.id
+    wait_until(lambda: len(_shards(folder)) >= 2, "two shards", 120)
+    pid = client.jobs.get(killed.id).attempts[-1].pid
+    assert pid is not None
+    os.kill(pid, signal.SIGKILL)
+    before = _shards(folder)
+
+    ended = wait_for_state(client, killed.id, "succeeded", "failed", timeout_seconds=180)
+
+    assert ended.state == "succeeded", ended.status_message
+    assert len(ended.attempts) == 2
+    after = _shards(folder)
+    assert before.items() <= after.items(), "a finished shard was measured again"
+    assert len(after) > len(before), "it was killed after its last shard"
+    (row,) = client.evaluations.list(job=killed.id).data
+    undisturbed = client.jobs.submit(_safety())
+    assert wait_for_state(client, undisturbed.id, "succeeded", "failed").state == "succeeded"
+    (other,) = client.evaluations.list(job=undisturbed.id).data
+    assert row.cached_from is None
+    assert other.cached_from is None
+    first, second = client.evaluations.get(row.id), client.evaluations.get(other.id)
+    assert (first.digest, first.samples_digest) == (second.digest, second.samples_digest)
+    assert first.safety == second.safety
+    assert first.n == 293
+
+
 def test_an_equal_one_is_answered_at_once_and_shown_by_the_commands(
     platform: LivePlatform, client: Client, suite: str, undisturbed: dict[str, EvaluationView]
 ) -> None:
@@ -226,6 +256,17 @@ def _spec(suite: str, *, use_cache: bool = True) -> dict[str, Any]:
         "model": {"name_or_path": "builtin/tiny-random"},
         "dataset": {"ref": "sums"},
         "evaluation": {"suites": [suite, "heldout"], "max_samples": _QUESTIONS, "use_cache": use_cache},
+        "resources": {"cpus": 1, "memory_gb": 2.0},
+    }
+
+
+def _safety() -> dict[str, Any]:
+    return {
+        "api_version": "steelyard/v1",
+        "type": "eval_only",
+        "name": "weigh-safety",
+        "model": {"name_or_path": "builtin/tiny-random"},
+        "evaluation": {"suites": ["safety"], "use_cache": False},
         "resources": {"cpus": 1, "memory_gb": 2.0},
     }
 
