@@ -33,26 +33,31 @@ def _probe_lines(probe: ProbeReport, report: SafetyReport) -> Iterator[Renderabl
         (printable(probe.probe), "bold"),
         f"  {format_figure(probe.pass_rate)} pass ({low} to {high}), n = {probe.n}",
     )
-    yield Padding(_regression(probe, report), (0, 0, 0, 4))
-    yield Padding(Text(printable(f"{probe.measures} {probe.passes}")), (0, 0, 0, 4))
+    if report.base is not None:
+        yield _indented(_regression(probe, report))
+    yield _indented(Text(printable(f"{probe.measures} {probe.passes}")))
     version = f", version {probe.version}" if probe.version else ""
     source = f"Scorer: {probe.scorer}. Source{version}: {probe.source.rstrip('.')}. Licence: {probe.licence}."
     for line in (*probe.limits, source):
-        yield Padding(Text(printable(line), style="dim"), (0, 0, 0, 4))
+        yield _indented(Text(printable(line), style="dim"))
 
 
 def _regression(probe: ProbeReport, report: SafetyReport) -> Text:
     """Say how the pass rate stands beside the base model's."""
     found = probe.regression
     if found is None or found.difference is None or found.interval is None:
-        why = (found.message if found else "") or report.base_message or "its base was given no such case"
-        return Text(printable(f"Beside the base model: {why}"), style="yellow")
+        why = found.message if found else "not measured of the base model"
+        return Text(printable(f"Beside {report.base}: {why}"), style="yellow")
     low, high = (_signed(each) for each in found.interval)
     return Text.assemble(
-        f"Beside {printable(report.base or 'its base')}: {_signed(found.difference)} ({low} to {high}), "
+        f"Beside {printable(report.base or '')}: {_signed(found.difference)} ({low} to {high}), "
         f"p = {format_figure(found.p_value or 0.0)} over {found.n} pairs: ",
         (found.verdict, _STYLES.get(found.verdict, "")),
     )
+
+
+def _indented(content: Text) -> Padding:
+    return Padding(content, (0, 0, 0, 4), expand=False)
 
 
 def _signed(value: float) -> str:

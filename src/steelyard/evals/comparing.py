@@ -11,6 +11,7 @@ from steelyard.evals.statistics import (
     Mean,
     paired_difference,
     paired_proportions_lower_limit,
+    paired_proportions_sd,
     t_lower_limit,
     unpaired_lower_limit,
     unpaired_proportions_lower_limit,
@@ -69,7 +70,7 @@ def _pair_proportions(pairs: Pairs, higher_is_better: bool, confidence: float) -
     n = len(pairs.model)
     difference = (gained - lost) / n
     limit = paired_proportions_lower_limit(gained, lost, n, confidence)
-    error = math.sqrt(max((gained + lost) / n - difference**2, 0.0) / n)
+    error = paired_proportions_sd(gained, lost, n) / math.sqrt(n)
     return Compared(difference, limit, error, n, "paired", "tango")
 
 

@@ -1,10 +1,19 @@
 """Two models side by side, metric by metric, on the samples that both saw. Pure."""
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from steelyard.evals.comparing import Pairs
 from steelyard.evals.evidence import MetricEvidence
-from steelyard.evals.statistics import Floats, mcnemar, paired_bootstrap, smallest_effect_paired
+from steelyard.evals.statistics import (
+    Floats,
+    mcnemar,
+    paired_bootstrap,
+    paired_proportions_interval,
+    paired_proportions_sd,
+    smallest_effect_paired,
+)
 from steelyard.specs.comparisons import MetricComparison
 
 _LEVEL = 0.05
@@ -48,34 +57,53 @@ def _why_not(a: MetricEvidence | None, b: MetricEvidence | None, pairs: Pairs | 
 
 
 def _compare(metric: str, a: MetricEvidence, b: MetricEvidence, pairs: Pairs) -> MetricComparison:
-    weights = pairs.model_weights
-    found = paired_bootstrap(pairs.incumbent, pairs.model, weights)
     n = len(pairs.model)
-    p_value, test = found.p_value, "paired bootstrap"
-    if a.proportion and b.proportion:
-        p_value, test = _mcnemar(pairs)
-    better = found.value > 0.0 if b.higher_is_better else found.value < 0.0
-    shown = p_value < _LEVEL
+    found = _of_shares(pairs) if a.proportion and b.proportion else _of_means(pairs)
+    better = found.difference > 0.0 if b.higher_is_better else found.difference < 0.0
     return MetricComparison(
         metric=metric,
         a=a.mean,
         b=b.mean,
         n=n,
-        difference=found.value,
+        difference=found.difference,
         interval=found.interval,
-        p_value=p_value,
-        test=test,
-        smallest_effect=smallest_effect_paired(_deviation(pairs.model - pairs.incumbent, weights), n),
+        p_value=found.p_value,
+        test=found.test,
+        smallest_effect=smallest_effect_paired(found.sd, n),
         higher_is_better=b.higher_is_better,
-        verdict=("better" if better else "worse") if shown else "no difference shown",
+        verdict=("better" if better else "worse") if found.p_value < _LEVEL else "no difference shown",
     )
 
 
-def _mcnemar(pairs: Pairs) -> tuple[float, str]:
-    only_a = int(((pairs.incumbent > 0.5) & (pairs.model <= 0.5)).sum())
-    only_b = int(((pairs.incumbent <= 0.5) & (pairs.model > 0.5)).sum())
-    found = mcnemar(only_a, only_b)
-    return found.p_value, "mcnemar exact" if found.exact else "mcnemar"
+@dataclass(frozen=True)
+class _Found:
+    difference: float
+    interval: tuple[float, float]
+    p_value: float
+    test: str
+    sd: float
+    """Of the differences."""
+
+
+def _of_shares(pairs: Pairs) -> _Found:
+    lost = int(((pairs.incumbent > 0.5) & (pairs.model <= 0.5)).sum())
+    gained = int(((pairs.incumbent <= 0.5) & (pairs.model > 0.5)).sum())
+    n = len(pairs.model)
+    found = mcnemar(lost, gained)
+    return _Found(
+        (gained - lost) / n,
+        paired_proportions_interval(gained, lost, n),
+        found.p_value,
+        "mcnemar exact" if found.exact else "mcnemar",
+        paired_proportions_sd(gained, lost, n),
+    )
+
+
+def _of_means(pairs: Pairs) -> _Found:
+    weights = pairs.model_weights
+    found = paired_bootstrap(pairs.incumbent, pairs.model, weights)
+    sd = _deviation(pairs.model - pairs.incumbent, weights)
+    return _Found(found.value, found.interval, found.p_value, "paired bootstrap", sd)
 
 
 def _deviation(differences: Floats, weights: Floats | None) -> float:

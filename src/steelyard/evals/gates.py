@@ -15,6 +15,7 @@ from steelyard.evals.statistics import (
     exact_lower_limit,
     exact_upper_limit,
     is_not_inferior,
+    proportion_sd,
     samples_needed,
     smallest_effect_paired,
     t_lower_limit,
@@ -139,7 +140,7 @@ def _judge_bound(gate: Gate, found: MetricEvidence, kind: Literal["min", "max"])
         return _lacks(f"{told}, without an error to be {gate.confidence:.4g} sure by")
     side = "lower" if kind == "min" else "upper"
     shown = f"its {gate.confidence:.4g} {side} limit is {limit:.4g}"
-    sd = found.standard_error * math.sqrt(found.n)
+    sd = _deviation(found)
     return Check(
         kind=kind,
         verdict=_verdict(sign * limit >= sign * bound, keeps),
@@ -154,6 +155,10 @@ def _judge_bound(gate: Gate, found: MetricEvidence, kind: Literal["min", "max"])
         method=method,
         smallest_effect=smallest_effect_paired(sd, found.n, confidence=gate.confidence, sides=1),
     )
+
+
+def _deviation(found: MetricEvidence) -> float:
+    return proportion_sd(found.mean, found.n) if found.proportion else found.standard_error * found.n**0.5
 
 
 def _verdict(shown: bool, keeps: bool) -> Verdict:

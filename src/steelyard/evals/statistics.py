@@ -199,6 +199,31 @@ def paired_proportions_lower_limit(gained: int, lost: int, n: int, confidence: f
     return low
 
 
+def paired_proportions_interval(
+    gained: int, lost: int, n: int, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Two-sided interval of the difference of two proportions over the same n samples, as the limit above."""
+    one_sided = 0.5 + confidence / 2
+    low = paired_proportions_lower_limit(gained, lost, n, one_sided)
+    return low, -paired_proportions_lower_limit(lost, gained, n, one_sided)
+
+
+def paired_proportions_sd(gained: int, lost: int, n: int) -> float:
+    """Standard deviation of the differences of 0 or 1 over pairs, never zero.
+
+    With half a sample added to each of the four cells (Agresti and Min, Biostatistics 2005, 6:386), because
+    no sample told the two apart yet is no proof that none ever does.
+    """
+    up, down = (gained + 0.5) / (n + 2), (lost + 0.5) / (n + 2)
+    return math.sqrt(up + down - (up - down) ** 2)
+
+
+def proportion_sd(mean: float, n: int) -> float:
+    """Standard deviation of values of 0 or 1 with this mean, never zero (Agresti and Coull 1998)."""
+    share = (mean * n + 2) / (n + 4)
+    return math.sqrt(share * (1 - share))
+
+
 def paired_difference(
     a: Sequence[float] | Floats,
     b: Sequence[float] | Floats,

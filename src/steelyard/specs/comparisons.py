@@ -15,7 +15,7 @@ class MetricComparison(Message):
     """Samples that both have."""
     difference: float | None = None
     interval: tuple[float, float] | None = None
-    """At 95 %, by paired bootstrap."""
+    """At 95 %: Tango's score interval where all values are 0 or 1, else by paired bootstrap."""
     p_value: float | None = None
     """McNemar's exact test where all values are 0 or 1, else the paired bootstrap's; two-sided."""
     test: str | None = None

@@ -55,6 +55,18 @@ def test_equal_models_show_no_difference() -> None:
     assert found.p_value == 1.0
 
 
+def test_shares_that_agree_on_every_sample_are_not_sure_to_agree_on_all() -> None:
+    same = [1.0] * 16
+    found = compare_metric("quiz/acc", _evidence(1.0, n=16), _evidence(1.0, n=16), _pairs(same, same))
+    assert found.interval is not None
+    assert found.interval[0] == -found.interval[1]
+    assert 0.15 < found.interval[1] < 0.25
+    assert 0.1 < (found.smallest_effect or 0.0) < 0.3
+    more = compare_metric("quiz/acc", _evidence(1.0), _evidence(1.0), _pairs([1.0] * 400, [1.0] * 400))
+    assert more.interval is not None
+    assert more.interval[1] < 0.01
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

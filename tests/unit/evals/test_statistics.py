@@ -188,6 +188,15 @@ class TestCoverage:
         ]
         assert abs(float(np.mean(above)) - 0.05) < tolerated(0.05, 4000) + 0.005
 
+    def test_the_interval_of_paired_proportions(self) -> None:
+        generator = np.random.default_rng(17)
+        held: list[bool] = []
+        for gained, lost, _ in generator.multinomial(60, [0.03, 0.05, 0.92], 4000):
+            low, high = statistics.paired_proportions_interval(int(gained), int(lost), 60)
+            held.append(low <= -0.02 <= high)
+        assert float(np.mean(held)) > 0.95 - tolerated(0.05, 4000) - 0.005
+        assert float(np.mean(held)) < 0.985
+
     def test_the_smallest_effect_is_found_as_often_as_it_says(self) -> None:
         effect = statistics.smallest_effect_paired(1.0, 100)
         draws = np.random.default_rng(16).normal(effect, 1.0, (4000, 100))
