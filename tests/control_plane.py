@@ -5,6 +5,7 @@ import contextlib
 import socket
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -205,7 +206,7 @@ async def serve(
                 ),
                 secrets=SecretService(database, secret_keys),
                 datasets=DatasetService(database, UploadService(database, folder / "uploads")),
-                admission=AdmissionService(database, clock=clock),
+                admission=AdmissionService(database, clock, timedelta(seconds=LEASE_SECONDS)),
                 folders=folders,
             )
             server.should_exit = True

@@ -9,11 +9,23 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 from tests.control_plane import ADMIN, LEASE_SECONDS, serve
-from tests.gpu_pool import FLAVOR, PRICE, Attempt, HandClock, Pool, gpu_spec, open_pool, price
+from tests.gpu_pool import (
+    FLAVOR,
+    PRICE,
+    Attempt,
+    HandClock,
+    Pool,
+    gpu_spec,
+    open_pool,
+    price,
+    report_nodes,
+)
 
 from steelyard.governance.audit.selection import Selection
 from steelyard.governance.ledger import repository
 from steelyard.governance.ledger.costs import Question
+from steelyard.jobs.places import ask_to_leave
+from steelyard.jobs.repository import lock_job
 from steelyard.kit.errors import BudgetExceeded, InvalidRequest, NotFound
 from steelyard.specs.budgets import BudgetView
 from steelyard.specs.outcome import OutcomeKind
@@ -127,6 +139,90 @@ class TestLife:
         figures = await pool.standing()
         assert figures["money"].spent == Decimal("0.08")
         assert figures["money"].reserved == 4 * PRICE - Decimal("0.08")
+
+    async def test_a_place_is_paid_for_while_no_attempt_runs_in_it(self, pool: Pool) -> None:
+        """From its grant to its return: before the first attempt, between attempts, after the last one."""
+        job = await pool.submit(gpus=4, seconds=HOUR)
+        await pool.plane.lifecycle.move(job, 0, JobState.QUEUED, None, "waits")
+        assert await pool.plane.admission.run_round() == 1
+        pool.clock.forward(7)
+        first = await pool.launch(job, "0:1")
+        pool.clock.forward(20)
+        await pool.end(first, OutcomeKind.FAILED)
+        await pool.plane.lifecycle.move(job, 0, JobState.RECOVERING, Reason.NODE_LOST, "again")
+        for _ in range(2):
+            pool.clock.forward(25)
+            await pool.keeper.run_round()
+        pool.clock.forward(10)
+        second = await pool.launch(job, "0:2")
+        pool.clock.forward(20)
+        await pool.end(second)
+        pool.clock.forward(30)
+        await pool.plane.lifecycle.move(job, 0, JobState.SUCCEEDED, None, "registered", release=True)
+        pool.clock.forward(1000)
+        await pool.keeper.run_round()
+        figures = await pool.standing()
+        seconds = 7 + 20 + 50 + 10 + 20 + 30
+        assert figures["gpu_hours"].spent == round(Decimal(4 * seconds) / 3600, 9)
+        assert figures["money"].spent == Decimal(4 * seconds) / 1000
+        assert figures["gpu_hours"].reserved == 0
+
+    async def test_a_place_that_nobody_keeps_house_for_costs_one_lease(self, pool: Pool) -> None:
+        job = await pool.submit(gpus=4, seconds=HOUR)
+        await pool.plane.lifecycle.move(job, 0, JobState.QUEUED, None, "waits")
+        await pool.plane.admission.run_round()
+        pool.clock.forward(20 * LEASE_SECONDS)
+        await pool.plane.lifecycle.move(job, 0, JobState.FAILED, None, "over", release=True)
+        assert (await pool.standing())["money"].spent == Decimal(4) * Decimal(LEASE_SECONDS) / 1000
+
+    async def test_a_place_taken_back_before_its_attempt_is_paid_for_once(self, pool: Pool) -> None:
+        """Whoever takes it back posts nothing: the worker does, or who moves the job next."""
+        job = await pool.submit(gpus=4, seconds=HOUR)
+        await pool.plane.lifecycle.move(job, 0, JobState.QUEUED, None, "waits")
+        await pool.plane.admission.run_round()
+        pool.clock.forward(5)
+        async with pool.plane.database.transaction() as session:
+            row = await lock_job(session, job)
+            assert await ask_to_leave(session, row, Reason.PREEMPTED, "make room", pool.clock())
+        assert (await pool.standing())["money"].spent == 0
+        pool.clock.forward(500)
+        for _ in range(2):
+            await pool.keeper.run_round()
+            assert (await pool.standing())["money"].spent == Decimal("0.02")
+        await report_nodes(pool.plane, 1)
+        await pool.plane.admission.run_round()
+        pool.clock.forward(5)
+        await pool.plane.lifecycle.move(job, 0, JobState.FAILED, None, "over", release=True)
+        assert (await pool.standing())["money"].spent == Decimal("0.04")
+
+    async def test_an_end_renews_no_lease_and_a_spent_budget_gives_none(self, pool: Pool) -> None:
+        """All else is dead: what the attempt's lease covered, and nothing for a place granted after that."""
+        attempt = await pool.start(await pool.submit(gpus=4, seconds=HOUR))
+        late = await pool.submit(gpus=4, seconds=HOUR)
+        await pool.set_budget(money="0.01")
+        pool.clock.forward(LEASE_SECONDS - 1)
+        await pool.end(attempt, OutcomeKind.FAILED)
+        await pool.plane.lifecycle.move(late, 0, JobState.QUEUED, None, "waits")
+        await report_nodes(pool.plane, 1)
+        assert await pool.plane.admission.run_round() == 1
+        pool.clock.forward(100 * LEASE_SECONDS)
+        for job in (attempt.job_id, late):
+            await pool.plane.lifecycle.move(job, 0, JobState.FAILED, None, "over", release=True)
+        assert (await pool.standing())["money"].spent == Decimal(4) * Decimal(LEASE_SECONDS) / 1000
+
+    async def test_a_budget_that_runs_out_between_attempts_pauses_the_job(self, pool: Pool) -> None:
+        attempt = await pool.start(await pool.submit(gpus=4, seconds=HOUR))
+        await pool.set_budget(money="0.10")
+        await pool.end(attempt, OutcomeKind.FAILED)
+        await pool.plane.lifecycle.move(attempt.job_id, 0, JobState.RECOVERING, Reason.NODE_LOST, "again")
+        for _ in range(4):
+            pool.clock.forward(31)
+            await pool.keeper.run_round()
+        job = await pool.job(attempt.job_id)
+        assert job.status_reason == Reason.BUDGET_EXHAUSTED
+        await pool.plane.lifecycle.move(attempt.job_id, 0, JobState.PAUSED, None, "x", release=True)
+        spent = (await pool.standing())["money"].spent
+        assert Decimal("0.10") <= spent <= Decimal("0.10") + Decimal(4) * Decimal(LEASE_SECONDS) / 1000
 
     async def test_pause_releases_and_resume_reserves_what_is_left_of_the_runtime(self, pool: Pool) -> None:
         job = await pool.submit(gpus=4, seconds=HOUR)

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import delete, select, text
@@ -13,6 +13,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.compute.scheduler import Decisions, Nomination, Preemption, decide
 from steelyard.compute.settings import read_settings, scheduler_policy
 from steelyard.compute.snapshots import Group, Picture, read_picture
+from steelyard.governance.ledger.accounting import open_places
+from steelyard.governance.ledger.meters import DEFAULT_LEASE
 from steelyard.jobs.places import ask_to_leave, take_place
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.states import Reason
@@ -48,9 +50,10 @@ class AdmissionService:
     next one keeps its promises.
     """
 
-    def __init__(self, database: Database, clock: Clock = utc_now) -> None:
+    def __init__(self, database: Database, clock: Clock = utc_now, lease: timedelta = DEFAULT_LEASE) -> None:
         self._database = database
         self._clock = clock
+        self._lease = lease
 
     async def run_round(self) -> int:
         """Look at the pool and the queue, grant what can be granted; return how many jobs were."""
@@ -70,7 +73,7 @@ class AdmissionService:
             read = time.perf_counter()
             decisions = decide(picture.snapshot)
             decided = time.perf_counter()
-            granted = await _apply(session, picture, decisions, now)
+            granted = await _apply(session, picture, decisions, now, self._lease)
             return RoundReport(
                 led=True,
                 queued=len(picture.snapshot.queued),
@@ -139,20 +142,24 @@ _REASONS = text(
 )
 
 
-async def _apply(session: AsyncSession, picture: Picture, decisions: Decisions, now: datetime) -> int:
+async def _apply(
+    session: AsyncSession, picture: Picture, decisions: Decisions, now: datetime, lease: timedelta
+) -> int:
     """Carry decisions out; return how many jobs got a place.
 
     Where there is more to grant than one round takes, the rest and all that follows from it is left to the
     next round, which decides anew.
     """
-    taken = [await take_place(session, grant, now) for grant in decisions.grants[:_GRANTS_PER_ROUND]]
+    grants = decisions.grants[:_GRANTS_PER_ROUND]
+    taken = [grant.job_id for grant in grants if await take_place(session, grant, now)]
+    await open_places(session, taken, now, lease)
     if len(decisions.grants) > _GRANTS_PER_ROUND:
-        return sum(taken)
+        return len(taken)
     await _keep_promises(session, decisions.nominations, now)
     for preemption in decisions.preemptions:
         await _preempt(session, preemption, now)
     await _tell_reasons(session, picture.groups, decisions)
-    return sum(taken)
+    return len(taken)
 
 
 async def _keep_promises(session: AsyncSession, nominations: Iterable[Nomination], now: datetime) -> None:

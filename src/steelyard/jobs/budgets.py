@@ -19,7 +19,7 @@ from steelyard.kit.errors import BudgetExceeded
 from steelyard.specs.budgets import UNITS, Unit, plain
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.storage.database import Database
-from steelyard.storage.tables import AttemptMeterRow, AttemptRow, JobRow
+from steelyard.storage.tables import AllocationRow, AttemptMeterRow, AttemptRow, JobRow
 
 _WORKING = (JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 _log = structlog.get_logger()
@@ -162,10 +162,14 @@ async def _leftover_jobs(session: AsyncSession) -> list[str]:
 
 
 async def _leftover_meters(session: AsyncSession) -> list[str]:
-    """Return attempts that have ended and are still metered."""
+    """Return attempts that have ended and are still metered, and places that nobody holds."""
+    holds = select(AllocationRow.job_id).where(AllocationRow.job_id == AttemptMeterRow.job_id).exists()
     query = (
         select(AttemptMeterRow.attempt_id)
-        .join(AttemptRow, AttemptRow.id == AttemptMeterRow.attempt_id)
-        .where(~AttemptMeterRow.closed, AttemptRow.state == "ended")
+        .outerjoin(AttemptRow, AttemptRow.id == AttemptMeterRow.attempt_id)
+        .where(
+            ~AttemptMeterRow.closed,
+            (AttemptRow.state == "ended") | ((AttemptMeterRow.kind != "attempt") & ~holds),
+        )
     )
     return list(await session.scalars(query.order_by(AttemptMeterRow.attempt_id)))

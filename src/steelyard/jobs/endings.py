@@ -17,8 +17,8 @@ from steelyard.jobs.views import job_main_stage, progress_of
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.outcome import ExitCode, Outcome, OutcomeKind
 from steelyard.specs.states import Reason
-from steelyard.storage.database import Database
 from steelyard.storage.bucket_settings import uses_bucket
+from steelyard.storage.database import Database
 from steelyard.storage.tables import AttemptRow, JobRow
 
 
@@ -45,6 +45,9 @@ class EndingService:
                 await self._index_leftovers(session, attempt, job)
                 self._write(attempt, job, outcome, _cause(attempt, job, outcome))
                 await _tell(session, attempt, job)
+                if job.current_attempt_id == attempt.id:
+                    # The job holds its place still: until the next attempt, or until it gives it back.
+                    await accounting.keep_place(session, job.id, attempt_id, self._clock())
                 await accounting.tick(session, attempt_id, self._clock(), closing=True)
         return _end_of(attempt, job)
 

@@ -11,20 +11,21 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.compute.hints import wake_scheduler
 from steelyard.governance import audit
 from steelyard.governance.identity import SYSTEM
+from steelyard.governance.ledger.accounting import leave_places, settle_places
 from steelyard.jobs import repository
 from steelyard.jobs.checkpoints import choose_checkpoint
 from steelyard.jobs.costs import meter_attempt, refusal_to_run, release_job
 from steelyard.jobs.events import append_event
 from steelyard.jobs.holds import hold_for_budget
-from steelyard.jobs.places import give_back, leave_unfit_place
 from steelyard.jobs.outages import note_outage
+from steelyard.jobs.places import give_back, leave_unfit_place
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.ids import new_id
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
-from steelyard.storage.database import Database
 from steelyard.storage.bucket import BucketUnavailable
-from steelyard.storage.tables import AllocationRow, AttemptRow, CheckpointRow, JobRow
+from steelyard.storage.database import Database
 from steelyard.storage.object_folder import ObjectFolder
+from steelyard.storage.tables import AllocationRow, AttemptRow, CheckpointRow, JobRow
 
 _HAD_A_PLACE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 
@@ -54,12 +55,12 @@ class Folders:
     objects: Path
     attempts: Path
 
-    def job(self, project_id: str, job_id: str) -> Path:
     @property
     def store(self) -> ObjectFolder:
         """The store that `objects` is the folder of. Ask for it in a thread: it may open a bucket."""
         return ObjectFolder.at(self.objects)
 
+    def job(self, project_id: str, job_id: str) -> Path:
         """Folder of a job: checkpoints and models."""
         return self.objects / "projects" / project_id / "jobs" / job_id
 
@@ -121,6 +122,7 @@ class LifecycleService:
                 await wake_scheduler(session)
             if changed:
                 await self._tell(session, job, target, reason, message)
+            await settle_places(session, job_id, self._clock())
             if target in TERMINAL_STATES or target is JobState.PAUSED:
                 await release_job(session, job, self._clock())
             return _orders(job, moved=True)
@@ -130,11 +132,11 @@ class LifecycleService:
 
         The same `launch_key` gives the same attempt. No attempt is made while a person wants the job to
         stop, or while it holds no allocation.
-        """
-        async with self._database.transaction() as session:
 
         Raises:
             BucketUnavailable, StorageFull: the checkpoint to go on from can't be fetched; try again.
+        """
+        async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
             made = await repository.attempt_by_launch(session, job_id, launch_key)
             if made is not None:
@@ -172,7 +174,9 @@ class LifecycleService:
             await append_event(
                 session, job, "attempt.started", _start_sentence(attempt), data={"attempt": attempt.number}
             )
-            await meter_attempt(session, job, attempt.id, self._clock(), self._lease)
+            await leave_places(session, job_id, attempt.started_at)
+            await meter_attempt(session, job, attempt.id, attempt.started_at, self._lease)
+            await settle_places(session, job_id, attempt.started_at)
             return Launch(_orders(job, moved=True), attempt.id)
 
     def _new_attempt(

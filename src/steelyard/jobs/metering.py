@@ -53,12 +53,14 @@ class MeteringService:
         return Renewal(self.lease_left(tick.leased_until), stop=tick.exhausted is not None)
 
     async def advance(self) -> int:
-        """Post the use of all attempts that have not been posted for a while; return how many."""
+        """Post the use of all attempts and places that have not been posted for a while; return how many."""
         async with self._database.transaction() as session:
             due = await repository.due_meters(session, self._clock() - self._every)
-        for attempt_id in due:
+        for meter_id, kind in due:
+            # Nobody reports for a place, so its lease is ours to renew.
+            renewing = self._lease if kind == "place" else None
             async with self._database.transaction() as session:
-                tick = await accounting.tick(session, attempt_id, self._clock())
+                tick = await accounting.tick(session, meter_id, self._clock(), renewing=renewing)
             if tick is not None:
                 await self._hold_if_exhausted(tick, tick.job_id)
         return len(due)

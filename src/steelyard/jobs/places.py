@@ -10,6 +10,7 @@ from steelyard.compute import usage
 from steelyard.compute.hints import wake_scheduler
 from steelyard.compute.scheduler.decisions import Grant
 from steelyard.compute.settings import read_settings
+from steelyard.governance.ledger import accounting
 from steelyard.jobs.commands import SIGNAL_TOPIC
 from steelyard.jobs.events import append_event
 from steelyard.specs.blocks import upgrade_spot
@@ -113,6 +114,7 @@ async def give_back(session: AsyncSession, job_id: str, now: datetime) -> None:
     """Free what a job holds, if it holds anything, and charge its project for it."""
     half_life_seconds = (await read_settings(session)).policy.usage_half_life_seconds
     await usage.charge(session, now, half_life_seconds, job_id)
+    await accounting.leave_places(session, job_id, now)
     await session.execute(delete(AllocationRow).where(AllocationRow.job_id == job_id))
     await wake_scheduler(session)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Literal
@@ -52,8 +53,8 @@ from steelyard.governance.tokens import TokenService
 from steelyard.governance.users import UserService
 from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.budgets import BudgetKeeper
-from steelyard.jobs.commands import CommandService
 from steelyard.jobs.checkpoint_sweeping import CheckpointSweepingService
+from steelyard.jobs.commands import CommandService
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
@@ -69,8 +70,8 @@ from steelyard.jobs.registration import RegistrationService
 from steelyard.jobs.reports import ReportService
 from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.sources import refuse_folder
-from steelyard.jobs.submission import SubmissionService
 from steelyard.jobs.storing import StoringService
+from steelyard.jobs.submission import SubmissionService
 from steelyard.jobs.supervision import SupervisionService
 from steelyard.jobs.tracking import TrackingService
 from steelyard.kit.home import admin_token_file
@@ -100,8 +101,8 @@ from steelyard.server.login import build_login
 from steelyard.server.promotions import PromotionParts, address_policy, build_promotions
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
-from steelyard.storage.database import Database
 from steelyard.storage.bucket_settings import uses_bucket
+from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile
 from steelyard.storage.notifications import Listener
 from steelyard.storage.outbox import CHANNEL as OUTBOX_CHANNEL
@@ -279,9 +280,9 @@ def build_worker(settings: Settings) -> WorkerParts:
         SupervisionService(database),
         tracking,
         EvaluationService(database, folders),
+        StoringService(database, folders),
         settings.stall_seconds,
     )
-        StoringService(database, folders),
     layout = ground.layout
     activities = JobActivities(
         planning=PlanningService(database),
@@ -333,7 +334,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         sweeping=sweeping,
         token_sweeping=token_sweeping,
         checkpoint_sweeping=CheckpointSweepingService(database, folders),
-        admission=AdmissionService(database),
+        admission=AdmissionService(database, lease=timedelta(seconds=settings.lease_seconds)),
         budgets=keeper,
         idleness=IdleKeeper(database),
         promotions=promotions,

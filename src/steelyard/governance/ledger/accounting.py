@@ -4,6 +4,7 @@ The head of a project's ledger is the last lock that a transaction takes, so cal
 called again: what stands already is not posted twice.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
@@ -19,6 +20,7 @@ from steelyard.governance.ledger.standing import Standing
 from steelyard.specs.budgets import Unit
 
 _SPAN = timedelta(seconds=1)
+_ANYTHING = Amount(Decimal(1), Decimal(1))
 
 
 @dataclass(frozen=True)
@@ -100,6 +102,45 @@ async def open_meter(
     await repository.add_meter(session, meter)
 
 
+async def open_places(session: AsyncSession, jobs: Iterable[str], now: datetime, lease: timedelta) -> None:
+    """Begin to meter places that were just granted; those without GPUs cost nothing.
+
+    Where the budget is used up already there is no lease, so nothing is charged beyond what it bounds.
+    """
+    granted = list(jobs)
+    if not granted:
+        return
+    exhausted: list[str] = []
+    for project_id in await repository.budgeted_projects(session, granted):
+        standing = await repository.standing_of(session, project_id, now)
+        if standing.exhausted(_ANYTHING) is not None:
+            exhausted.append(project_id)
+    await repository.add_place_meters(session, granted, now, now + lease, exhausted)
+
+
+async def keep_place(session: AsyncSession, job_id: str, attempt_id: str, now: datetime) -> None:
+    """Go on metering the place of an attempt that ends, if its job still holds one: under the lease that the
+    attempt had, so that an end is no renewal."""
+    meter = await repository.lock_meter(session, attempt_id)
+    if meter is not None:
+        await repository.add_place_meters(session, [job_id], now, max(now, meter.leased_until))
+
+
+async def leave_places(session: AsyncSession, job_id: str, now: datetime) -> None:
+    """Let the metering of a job's place end now, because it is given back or an attempt begins.
+
+    Takes no head, so it can stand anywhere in a transaction; `settle_places` or the worker's housekeeping
+    posts what is left.
+    """
+    await repository.leave_place_meters(session, job_id, now)
+
+
+async def settle_places(session: AsyncSession, job_id: str, now: datetime) -> None:
+    """Post the last seconds of the places that a job has left."""
+    for meter_id in await repository.left_place_meters(session, job_id):
+        await tick(session, meter_id, now, closing=True)
+
+
 async def tick(
     session: AsyncSession,
     attempt_id: str,
@@ -114,7 +155,8 @@ async def tick(
         session: a transaction that holds no head yet.
         attempt_id: whose use.
         now: up to which moment; the lease may end sooner.
-        renewing: the attempt lives: its lease begins anew and is so long, unless the budget has run out.
+        renewing: the attempt lives, or the place is held: its lease begins anew and is so long, unless the
+            budget has run out.
         closing: the attempt has ended: nothing is posted for it after this.
     """
     meter = await repository.lock_meter(session, attempt_id)
@@ -133,9 +175,11 @@ async def tick(
             standing = standing.after(transaction.used)
         meter = meter.posted(covers[1])
     exhausted = standing.exhausted(rate)
-    if renewing is not None and exhausted is None:
+    # A place may have been given back since somebody wanted to renew it.
+    left = meter.kind == "left"
+    if renewing is not None and exhausted is None and not left:
         meter = meter.renewed(now, renewing)
-    await repository.save_meter(session, meter, closed=closing)
+    await repository.save_meter(session, meter, closed=closing or left)
     return Tick(meter.job_id, meter.leased_until, exhausted, standing)
 
 

@@ -9,6 +9,12 @@ up with what was posted.
 import dataclasses
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Literal
+
+DEFAULT_LEASE = timedelta(minutes=10)
+MeterKind = Literal["attempt", "place", "left"]
+"""Of an attempt; of a place that a job holds while none of its attempts runs; of such a place that was given
+back, whose last seconds are to be posted."""
 
 
 @dataclass(frozen=True)
@@ -21,7 +27,10 @@ class Share:
 
 @dataclass(frozen=True)
 class Meter:
-    """An attempt's meter: what it holds, until when its use is posted, until when it may be charged."""
+    """A meter: what is held, until when its use is posted, until when it may be charged.
+
+    Of an attempt, or of a place between attempts, which then has an id of its own in `attempt_id`.
+    """
 
     attempt_id: str
     project_id: str
@@ -31,6 +40,7 @@ class Meter:
     posted_until: datetime
     leased_until: datetime
     ticks: int
+    kind: MeterKind = "attempt"
 
     def due(self, now: datetime) -> tuple[datetime, datetime] | None:
         """Return the span that is to be charged now."""

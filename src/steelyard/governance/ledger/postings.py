@@ -115,7 +115,7 @@ def meter(
         job_id=meter.job_id,
         reservation_id=meter.reservation_id,
         postings=(*(source for source in sources if not source.amount.is_zero), *lines),
-        attempt_id=meter.attempt_id,
+        attempt_id=meter.attempt_id if meter.kind == "attempt" else None,
         covers=covers,
     )
 

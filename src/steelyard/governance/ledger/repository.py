@@ -12,15 +12,17 @@ from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.ledger.amounts import Amount
-from steelyard.governance.ledger.meters import Meter, Share
+from steelyard.governance.ledger.meters import Meter, MeterKind, Share
 from steelyard.governance.ledger.periods import Period, day_of, period_of
 from steelyard.governance.ledger.postings import Transaction
 from steelyard.governance.ledger.standing import Crossing, Standing
+from steelyard.kit.ids import new_id
 from steelyard.specs.budgets import BudgetSpec, LedgerEntry, LedgerLine
 from steelyard.storage.tables import (
     AttemptMeterRow,
     BudgetCrossingRow,
     BudgetRow,
+    JobRow,
     LedgerDayRow,
     LedgerDrawRow,
     LedgerHeadRow,
@@ -216,6 +218,51 @@ async def add_meter(session: AsyncSession, meter: Meter) -> None:
     )
 
 
+async def add_place_meters(
+    session: AsyncSession,
+    jobs: Sequence[str],
+    now: datetime,
+    until: datetime,
+    without_lease: Sequence[str] = (),
+) -> None:
+    """Begin to meter the places of some jobs, of those that hold GPUs; of some projects without a lease."""
+    await session.execute(
+        _ADD_PLACE_METERS,
+        {
+            "jobs": list(jobs),
+            "ids": [new_id("place") for _ in jobs],
+            "now": now,
+            "until": until,
+            "without": list(without_lease),
+        },
+    )
+
+
+async def leave_place_meters(session: AsyncSession, job_id: str, now: datetime) -> None:
+    """Let what a job's places are charged for end now."""
+    await session.execute(
+        update(AttemptMeterRow)
+        .where(AttemptMeterRow.job_id == job_id, AttemptMeterRow.kind == "place", ~AttemptMeterRow.closed)
+        .values(
+            kind="left",
+            leased_until=func.least(
+                AttemptMeterRow.leased_until, func.greatest(AttemptMeterRow.posted_until, now)
+            ),
+        )
+    )
+
+
+async def left_place_meters(session: AsyncSession, job_id: str) -> list[str]:
+    """Return meters of places that a job has given back, whose last seconds aren't posted; locked.
+
+    All at once: who posts the first of them holds the project's head, and must wait for no other after that.
+    """
+    query = select(AttemptMeterRow.attempt_id).where(
+        AttemptMeterRow.job_id == job_id, AttemptMeterRow.kind == "left", ~AttemptMeterRow.closed
+    )
+    return list(await session.scalars(query.order_by(AttemptMeterRow.attempt_id).with_for_update()))
+
+
 async def lock_meter(session: AsyncSession, attempt_id: str) -> Meter | None:
     """Return an open meter, locked for change; None where it is closed or there is none."""
     query = select(
@@ -227,6 +274,7 @@ async def lock_meter(session: AsyncSession, attempt_id: str) -> Meter | None:
         AttemptMeterRow.posted_until,
         AttemptMeterRow.leased_until,
         AttemptMeterRow.ticks,
+        AttemptMeterRow.kind,
     ).where(AttemptMeterRow.attempt_id == attempt_id, ~AttemptMeterRow.closed)
     row = (await session.execute(query.with_for_update())).first()
     if row is None:
@@ -241,6 +289,7 @@ async def lock_meter(session: AsyncSession, attempt_id: str) -> Meter | None:
         row.posted_until,
         row.leased_until,
         row.ticks,
+        row.kind,
     )
 
 
@@ -258,19 +307,26 @@ async def save_meter(session: AsyncSession, meter: Meter, *, closed: bool) -> No
     )
 
 
-async def due_meters(session: AsyncSession, before: datetime) -> list[str]:
-    """Return attempts whose use is posted up to an earlier moment, and whose lease reaches further."""
-    query = select(AttemptMeterRow.attempt_id).where(
+async def due_meters(session: AsyncSession, before: datetime) -> list[tuple[str, MeterKind]]:
+    """Return meters that are to be posted: of attempts whose use is posted up to an earlier moment and whose
+    lease reaches further, of places likewise, whatever their lease, and of places that were given back."""
+    behind = AttemptMeterRow.posted_until < before
+    query = select(AttemptMeterRow.attempt_id, AttemptMeterRow.kind).where(
         ~AttemptMeterRow.closed,
-        AttemptMeterRow.posted_until < before,
-        AttemptMeterRow.leased_until > AttemptMeterRow.posted_until,
+        (AttemptMeterRow.kind == "left")
+        | (behind & (AttemptMeterRow.kind == "place"))
+        | (behind & (AttemptMeterRow.leased_until > AttemptMeterRow.posted_until)),
     )
-    return list(await session.scalars(query.order_by(AttemptMeterRow.posted_until)))
+    rows = await session.execute(query.order_by(AttemptMeterRow.posted_until))
+    return [(row.attempt_id, row.kind) for row in rows]
 
 
-async def budgeted_projects(session: AsyncSession) -> list[str]:
-    """Return the projects that have a budget."""
-    return list(await session.scalars(select(BudgetRow.project_id).order_by(BudgetRow.project_id)))
+async def budgeted_projects(session: AsyncSession, jobs: Sequence[str] | None = None) -> list[str]:
+    """Return the projects that have a budget; with `jobs`, those of them that these jobs are of."""
+    query = select(BudgetRow.project_id).order_by(BudgetRow.project_id)
+    if jobs is not None:
+        query = query.where(BudgetRow.project_id.in_(select(JobRow.project_id).where(JobRow.id.in_(jobs))))
+    return list(await session.scalars(query))
 
 
 async def note_crossing(session: AsyncSession, project_id: str, period: Period, crossing: Crossing) -> bool:
@@ -326,6 +382,26 @@ def _model(model: type[View], row: object) -> View:
     return model.model_validate({"lines": [], **{name: getattr(row, name) for name in names}})
 
 
+_ADD_PLACE_METERS = text(
+    """
+    INSERT INTO attempt_meters (attempt_id, project_id, job_id, reservation_id, shares, posted_until,
+                                leased_until, ticks, closed, kind)
+    SELECT given.id, max(part.project_id), part.job_id, max(coalesce(draw.reservation_id, part.job_id)),
+           jsonb_agg(jsonb_build_object('flavor', part.flavor, 'gpus', part.gpus) ORDER BY part.flavor),
+           CAST(:now AS TIMESTAMPTZ),
+           CASE WHEN max(part.project_id) = ANY (CAST(:without AS TEXT[])) THEN :now ELSE :until END,
+           0, false, 'place'
+    FROM unnest(CAST(:jobs AS TEXT[]), CAST(:ids AS TEXT[])) AS given(job_id, id)
+    JOIN (
+        SELECT held.job_id, held.project_id, nodes.flavor, sum(jsonb_array_length(held.gpu_ids)) AS gpus
+        FROM allocations held JOIN nodes ON nodes.name = held.node
+        WHERE held.job_id = ANY (CAST(:jobs AS TEXT[]))
+        GROUP BY held.job_id, held.project_id, nodes.flavor
+    ) part ON part.job_id = given.job_id AND part.gpus > 0
+    LEFT JOIN ledger_draws draw ON draw.job_id = part.job_id
+    GROUP BY given.id, part.job_id
+    """
+)
 _IMBALANCES = """
     WITH lines AS (
         SELECT posting.*, whole.job_id, whole.reservation_id

@@ -148,10 +148,18 @@ class LedgerUsageRow(Base):
 
 
 class AttemptMeterRow(Base):
-    """How far an attempt's use is posted. `shares` says what it holds of which flavor."""
+    """How far an attempt's use is posted, or that of a place between attempts. `shares` says what is held of
+    which flavor."""
 
     __tablename__ = "attempt_meters"
-    __table_args__ = (Index("attempt_meters_open", "posted_until", postgresql_where=text("NOT closed")),)
+    __table_args__ = (
+        Index("attempt_meters_open", "posted_until", postgresql_where=text("NOT closed")),
+        Index(
+            "attempt_meters_of_places",
+            "job_id",
+            postgresql_where=text("NOT closed AND kind <> 'attempt'"),
+        ),
+    )
 
     attempt_id: Mapped[TextKey]
     project_id: Mapped[ProjectRef]
@@ -163,3 +171,5 @@ class AttemptMeterRow(Base):
     """No use after this moment is charged; each renewal sets it to a lease after what was posted."""
     ticks: Mapped[int]
     closed: Mapped[bool] = mapped_column(Boolean)
+    kind: Mapped[str] = mapped_column(server_default="attempt")
+    """A `governance.ledger.meters.MeterKind`."""
