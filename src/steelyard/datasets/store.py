@@ -16,7 +16,6 @@ from obstore.store import LocalStore, ObjectStore
 
 from steelyard.kit.canonical import digest_bytes, digest_file
 from steelyard.kit.errors import NotFound, Unavailable
-from steelyard.storage.bucket import DamagedFile
 from steelyard.storage.object_folder import ObjectFolder
 
 
@@ -84,18 +83,18 @@ class BlobStore:
         return target
 
     def verify(self, digest: str) -> str | None:
-        """Read the object, and return what is wrong with it, or None."""
-        local = self._local(key_of(digest))
+        """Read the object where the truth is, and return what is wrong with it, or None."""
+        key = key_of(digest)
+        local = self._local(key)
         try:
-            if local is not None and not self._is_here(local, digest):
-                return f"object {digest} is missing"
-            found = self._digest_of(key_of(digest))
+            if local is not None and self._folder is not None:
+                found = self._folder.digest_of(local)
+            else:
+                found = self._digest_of(key)
         except FileNotFoundError:
+            found = None
+        if found is None:
             return f"object {digest} is missing"
-        except DamagedFile as error:
-            return error.message
-        if self._folder is not None and local is not None and self._folder.lacks(local, digest):
-            return f"object {digest} is here, but not in the bucket; ingest the data again"
         return None if found == digest else f"object {digest} is damaged: its bytes now have {found}"
 
     def remove(self, keys: Iterable[str]) -> None:

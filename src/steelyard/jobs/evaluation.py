@@ -11,6 +11,7 @@ from steelyard.governance import audit
 from steelyard.governance.identity import SYSTEM
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.jobs.finished_models import finished_model
 from steelyard.jobs.launching import spec_of
 from steelyard.jobs.lifecycle import Folders
 from steelyard.specs.cells import Evaluated
@@ -41,7 +42,7 @@ class EvaluationService:
             return 0
         spec = spec_of(job)
         folder = self._folders.job(job.project_id, job.id)
-        tuned = folder / job.model_dir if job.model_dir else None
+        tuned = await finished_model(self._folders, job)
         orders = await evaluation_orders(self._database, job, spec, tuned)
         if orders is None:
             return 0

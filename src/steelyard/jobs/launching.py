@@ -10,6 +10,7 @@ from steelyard.governance.identity import AttemptTokens
 from steelyard.governance.secrets.service import SecretService
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import BYTES_PER_GB
+from steelyard.jobs.finished_models import finished_model
 from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.tls import TlsClient
 from steelyard.specs.evaluations import EvaluationOrders
@@ -63,7 +64,7 @@ class LaunchService:
         spec = spec_of(job)
         evaluation = None
         if attempt.stage == "evaluate":
-            tuned = self._folders.job(job.project_id, job.id) / job.model_dir if job.model_dir else None
+            tuned = await finished_model(self._folders, job)
             evaluation = await evaluation_orders(self._database, job, spec, tuned)
         resources = _resources(allocations, spec)
         distributed = spec.distributed if isinstance(spec, FineTuneSpec) else None

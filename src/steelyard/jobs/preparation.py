@@ -26,7 +26,7 @@ from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidSpec, StorageFull, Unavailable
 from steelyard.runtime.files import write_atomically
-from steelyard.runtime.manifests import verify_manifest
+from steelyard.runtime.manifests import Damage
 from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.manifest import MANIFEST_NAME
 from steelyard.specs.run import DatasetFiles
@@ -164,7 +164,7 @@ class PreparationService:
         self, known: KnownModel, prepared: dict[str, Any], lineage: dict[str, str], *, adapters: bool
     ) -> Prepared | None:
         """Use a model that the platform made itself; an adapter gets its base beside it."""
-        damage = await asyncio.to_thread(verify_manifest, known.folder)
+        damage = await asyncio.to_thread(self._pull, known)
         if damage is not None:
             return Prepared(False, Reason.MODEL_DAMAGED, f"{known.name} is damaged: {damage.message}")
         lineage["base_model"] = known.digest
@@ -183,6 +183,9 @@ class PreparationService:
         prepared["model_path"], prepared["base_adapter"] = base["path"], str(known.folder)
         lineage["adapter_base"] = base["digest"]
         return None
+
+    def _pull(self, known: KnownModel) -> Damage | None:
+        return self._folders.store.pull_folder(known.folder, known.digest)
 
     async def _dataset_version(self, session: AsyncSession, job: JobRow) -> catalogue.DatasetVersion | None:
         block = job.spec.get("dataset")

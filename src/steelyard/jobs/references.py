@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.governance.access import ProjectId
 from steelyard.jobs.lifecycle import Folders
 from steelyard.kit.errors import InvalidSpec
+from steelyard.registry.model_files import folder_of
 from steelyard.storage.tables import CheckpointRow, JobRow, ModelVersionRow
 
 ADAPTER_CONFIG = "adapter_config.json"
@@ -22,7 +23,9 @@ _PREFIXES = ("models/", "checkpoints/")
 
 @dataclass(frozen=True)
 class KnownModel:
-    """A model of the project: its folder, what its manifest says, and what it was trained from."""
+    """A model of the project: its folder on this node, where it may have to be fetched to first; what its
+    manifest says; and what it was trained from.
+    """
 
     name: str
     folder: Path
@@ -42,7 +45,7 @@ async def find_model(
     if name is None or not name.startswith(_PREFIXES):
         return None
     if match := _VERSION.match(name):
-        return await _find_version(session, project, name, match[1], int(match[2]))
+        return await _find_version(session, project, folders, name, match[1], int(match[2]))
     if match := _CHECKPOINT.match(name):
         return await _find_checkpoint(session, project, folders, name, match[1])
     raise InvalidSpec(
@@ -52,13 +55,13 @@ async def find_model(
 
 
 async def _find_version(
-    session: AsyncSession, project: ProjectId, name: str, model: str, version: int
+    session: AsyncSession, project: ProjectId, folders: Folders, name: str, model: str, version: int
 ) -> KnownModel:
     row = await session.get(ModelVersionRow, (project, model, version))
     if row is None:
         raise _missing(project, name, "steelyard models list")
     job = await session.get_one(JobRow, row.job_id)
-    return _known(name, Path(row.path), row.manifest_digest, job)
+    return _known(name, folder_of(row, folders.objects), row.manifest_digest, job)
 
 
 async def _find_checkpoint(

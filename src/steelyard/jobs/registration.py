@@ -12,15 +12,16 @@ from steelyard.governance.audit.notes import Signer
 from steelyard.governance.identity import SYSTEM
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.jobs.finished_models import keep_model
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.reproduction import LINEAGE_KEY
 from steelyard.jobs.tracking import TrackingService
 from steelyard.jobs.weighing import weigh_job
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.registry.mlflow import Mlflow
-from steelyard.registry.sealing import publish_statement, seal_version
+from steelyard.registry.sealing import publish_statement, seal_version, statement_file
 from steelyard.rollouts.version_mirror import RunPlace, VersionMirror
-from steelyard.runtime.manifests import read_manifest, verify_manifest
+from steelyard.runtime.manifests import read_manifest
 from steelyard.specs.gates import Verdict
 from steelyard.specs.manifest import Manifest
 from steelyard.specs.states import JobState, Reason
@@ -51,7 +52,7 @@ class RegistrationService:
     ) -> None:
         self._database = database
         self._folders = folders
-        self._versions = VersionMirror(database, mlflow)
+        self._versions = VersionMirror(database, mlflow, folders.objects)
         self._tracking = tracking
         self._signer = signer
         self._clock = clock
@@ -61,8 +62,8 @@ class RegistrationService:
         """Judge the job's gates and register its model.
 
         Raises:
-            Unavailable: MLflow doesn't answer; the version stands in our database, and the mirror is made
-                when this is called again.
+            Unavailable: the bucket or MLflow doesn't answer; what is done stands, and the rest is done when
+                this is called again.
         """
         async with self._database.transaction() as session:
             job = await repository.lock_job(session, job_id)
@@ -71,7 +72,7 @@ class RegistrationService:
         if job.model_dir is None:
             return await self._judge(job, None) or Registered(True)
         folder = self._folders.job(job.project_id, job.id) / job.model_dir
-        damage = await asyncio.to_thread(verify_manifest, folder)
+        damage = await keep_model(self._folders, folder)
         if damage is not None:
             message = f"the finished model is damaged ({damage.message}); 'steelyard retry' makes it again"
             return Registered(False, Reason.MODEL_DAMAGED, message)
@@ -90,6 +91,7 @@ class RegistrationService:
                 LineageStatementRow, (version.project_id, version.name, version.version)
             )
         await publish_statement(folder, sealed.envelope)
+        await asyncio.to_thread(lambda: self._folders.store.push_file(statement_file(folder)))
         await self._mirror(job, version)
         return Registered(True)
 

@@ -2,14 +2,15 @@
 
 import asyncio
 import json
-from pathlib import Path
 
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
+from steelyard.jobs.finished_models import finished_model
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.submission import Submission, SubmissionService
 from steelyard.kit.errors import Conflict, InvalidRequest, NotFound
 from steelyard.registry import repository
+from steelyard.registry.model_files import model_files
 from steelyard.runtime.manifests import read_manifest
 from steelyard.specs.access import Permission
 from steelyard.specs.lineage import WeightsComparison
@@ -67,8 +68,13 @@ class ReproductionService:
         if job.state != JobState.SUCCEEDED or job.model_dir is None:
             ended = "failed" if job.state in TERMINAL_STATES else f"is {job.state} still"
             raise Conflict(f"job {job_id} {ended}; 'steelyard get {job_id}' says more")
-        folder = self._folders.job(job.project_id, job.id) / job.model_dir
-        sealed = await asyncio.to_thread(read_manifest, Path(record.version.path))
+        folder = await finished_model(self._folders, job)
+        assert folder is not None
+        files = await asyncio.to_thread(model_files, record.version, self._folders.objects)
+        damage = await asyncio.to_thread(files.pull)
+        if damage is not None:
+            raise Conflict(f"{name}@{version} can't be compared: {damage.message}")
+        sealed = await asyncio.to_thread(read_manifest, files.folder)
         found = await asyncio.to_thread(read_manifest, folder)
         differing = _differing(sealed, found)
         return WeightsComparison(

@@ -10,15 +10,16 @@ from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.governance import access
 from steelyard.governance.audit.notes import Verifier
 from steelyard.governance.identity import Actor
-from steelyard.kit.canonical import digest_bytes, digest_file, digest_json
+from steelyard.kit.canonical import digest_bytes, digest_json
 from steelyard.kit.errors import InvalidSpec, SteelyardError
 from steelyard.registry import repository
 from steelyard.registry.envelopes import InvalidEnvelope, open_envelope
+from steelyard.registry.model_files import ModelFiles, model_files
 from steelyard.registry.repository import ModelRecord
 from steelyard.registry.sealing import statement_file
 from steelyard.registry.software import code_digest, environment_digest
 from steelyard.registry.statements import subject_digests
-from steelyard.runtime.manifests import digest_folder, read_manifest, verify_manifest
+from steelyard.runtime.manifests import digest_folder
 from steelyard.specs.access import Permission
 from steelyard.specs.datasets import VersionVerification
 from steelyard.specs.lineage import LineageCheck, ModelVerification
@@ -34,12 +35,20 @@ class VerificationService:
     Args:
         examine: reads a dataset version again.
         load_key: returns the public key of the statements; may raise a `SteelyardError`.
+        objects: this node's folder of objects. None: the one that a version was registered from.
     """
 
-    def __init__(self, database: Database, examine: ExamineDataset, load_key: Callable[[], Verifier]) -> None:
+    def __init__(
+        self,
+        database: Database,
+        examine: ExamineDataset,
+        load_key: Callable[[], Verifier],
+        objects: Path | None = None,
+    ) -> None:
         self._database = database
         self._examine = examine
         self._load_key = load_key
+        self._objects = objects
         self._turns = asyncio.Semaphore(2)
 
     async def verify(self, actor: Actor, project: str, name: str, version: int) -> ModelVerification:
@@ -60,16 +69,17 @@ class VerificationService:
         return ModelVerification(name=name, version=version, verified=verified, checks=checks)
 
     def _check_model(self, record: ModelRecord) -> list[LineageCheck]:
-        checks = [_check_files(record)]
-        checks += self._check_statement(record)
+        files = model_files(record.version, self._objects)
+        checks = [_check_files(files)]
+        checks += self._check_statement(record, files)
         checks.append(_compare("config", record.version.lineage.get("config"), digest_json(record.job.spec)))
         script: dict[str, Any] | None = record.job.spec.get("script")
         if script is not None:
             found = digest_bytes(str(script["source"]).encode())
             checks.append(_compare("script", record.version.lineage.get("script"), found))
-        return [*checks, *_check_base_model(record)]
+        return [*checks, *_check_base_model(record, files)]
 
-    def _check_statement(self, record: ModelRecord) -> Iterator[LineageCheck]:
+    def _check_statement(self, record: ModelRecord, files: ModelFiles) -> Iterator[LineageCheck]:
         row = record.statement
         if row is None:
             yield LineageCheck(
@@ -82,7 +92,7 @@ class VerificationService:
             yield LineageCheck(subject="statement", status="differs", message=str(error))
             return
         yield _compare("statement", row.digest, digest_bytes(row.envelope.encode()))
-        yield _check_published(Path(record.version.path), row.digest)
+        yield _check_published(files, row.digest)
         name = f"{record.version.name}@{record.version.version}"
         sealed = subject_digests(statement).get(name)
         yield _compare(
@@ -110,24 +120,22 @@ class VerificationService:
         return [_compare("dataset", sealed, dataset.digest)]
 
 
-def _check_files(record: ModelRecord) -> LineageCheck:
-    folder, sealed = Path(record.version.path), record.version.manifest_digest
-    damage = verify_manifest(folder)
+def _check_files(files: ModelFiles) -> LineageCheck:
+    damage = files.check()
     if damage is not None:
         status = "missing" if damage.kind in ("missing", "no_manifest") else "differs"
         return LineageCheck(
-            subject=f"files/{damage.file}", status=status, sealed=sealed, message=damage.message
+            subject=f"files/{damage.file}", status=status, sealed=files.digest, message=damage.message
         )
-    return _compare("files", sealed, read_manifest(folder).digest())
+    return _compare("files", files.digest, files.digest)
 
 
-def _check_published(folder: Path, sealed: str) -> LineageCheck:
-    path = statement_file(folder)
-    if not path.is_file():
-        return LineageCheck(
-            subject="statement_file", status="missing", sealed=sealed, message=f"{path.name} is gone"
-        )
-    return _compare("statement_file", sealed, digest_file(path))
+def _check_published(files: ModelFiles, sealed: str) -> LineageCheck:
+    found = files.statement_digest()
+    if found is None:
+        told = f"{statement_file(files.folder).name} is gone"
+        return LineageCheck(subject="statement_file", status="missing", sealed=sealed, message=told)
+    return _compare("statement_file", sealed, found)
 
 
 def _check_sealed_lineage(statement: dict[str, Any], record: ModelRecord) -> Iterator[LineageCheck]:
@@ -155,11 +163,13 @@ def _check_sealed_lineage(statement: dict[str, Any], record: ModelRecord) -> Ite
     )  # fmt: skip
 
 
-def _check_base_model(record: ModelRecord) -> Iterator[LineageCheck]:
+def _check_base_model(record: ModelRecord, files: ModelFiles) -> Iterator[LineageCheck]:
     sealed, path = record.version.lineage.get("base_model"), record.job.prepared.get("model_path")
     if sealed is None or path is None:
         return
     folder = Path(path)
+    if folder.is_relative_to(files.objects.root):
+        files.objects.pull_folder(folder, sealed)
     if not folder.is_dir():
         yield LineageCheck(
             subject="base_model", status="missing", sealed=sealed, message=f"{folder} was cleared away"

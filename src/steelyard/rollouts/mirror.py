@@ -1,5 +1,7 @@
 """MLflow's registry: a mirror of ours. What somebody writes there directly is put right, and reported."""
 
+from pathlib import Path
+
 import structlog
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -29,10 +31,10 @@ async def promise_mirror(session: AsyncSession, project: ProjectId, model: str, 
 class RegistryMirror:
     """Keeps MLflow's registry as ours is. Any number may be at work: each ends with what is true."""
 
-    def __init__(self, database: Database, mlflow: Mlflow) -> None:
+    def __init__(self, database: Database, mlflow: Mlflow, objects: Path | None = None) -> None:
         self._database = database
         self._mlflow = mlflow
-        self._versions = VersionMirror(database, mlflow)
+        self._versions = VersionMirror(database, mlflow, objects)
 
     async def follow(self, key: str) -> None:
         """Make one alias in MLflow point to where ours points now.

@@ -145,11 +145,9 @@ class PromotionService:
     def _damage(self, version: ModelVersionRow) -> str | None:
         """Say what is wrong with a model's files, or return None. Reads every byte."""
         damage = model_files(version, self._objects).check()
-        return (
-            None
-            if damage is None
-            else f"void: the model's files are not what was registered ({damage.message})"
-        )
+        if damage is None:
+            return None
+        return f"void: the model's files are not what was registered ({damage.message})"
 
     def _weigh(self, gathered: Gathered) -> Judgement:
         """Judge, with the samples that both versions have in common. Blocking."""

@@ -11,9 +11,9 @@ from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import SYSTEM
 from steelyard.kit.errors import Conflict
 from steelyard.registry.mlflow import Mlflow
+from steelyard.registry.model_files import model_files
 from steelyard.rollouts.events import announce
 from steelyard.rollouts.mirror_tags import ARTIFACT, is_same, tags_of, wrong_tags
-from steelyard.runtime.manifests import read_manifest, verify_manifest
 from steelyard.storage.database import Database
 from steelyard.storage.tables import ModelVersionRow
 
@@ -36,15 +36,16 @@ class VersionMirror:
     its own away again.
     """
 
-    def __init__(self, database: Database, mlflow: Mlflow) -> None:
+    def __init__(self, database: Database, mlflow: Mlflow, objects: Path | None = None) -> None:
         self._database = database
         self._mlflow = mlflow
+        self._objects = objects
 
     async def ensure(self, project: ProjectId, name: str, number: int) -> None:
         """Let MLflow hold a version, with its files and tags, whatever somebody did to it there.
 
         Raises:
-            Unavailable: MLflow doesn't answer; try again.
+            Unavailable: MLflow or the bucket doesn't answer; try again.
             Conflict: our own files are damaged, and MLflow gets no damaged ones.
         """
         async with self._database.transaction() as session:
@@ -55,9 +56,10 @@ class VersionMirror:
             if there is not None and is_same(version.mlflow_run_id, there):
                 await self._mlflow.tag_version(model, there.number, wrong_tags(tags_of(version), there.tags))
                 return
-        damage = await asyncio.to_thread(_damage, version)
+        files = await asyncio.to_thread(model_files, version, self._objects)
+        damage = await asyncio.to_thread(files.pull)
         if damage is not None:
-            raise Conflict(f"{name}@{number} can't be made again in MLflow: {damage}")
+            raise Conflict(f"{name}@{number} can't be made again in MLflow: {damage.message}")
         await self.make(version, await self._run_of(version))
 
     async def make(self, version: ModelVersionRow, run: RunPlace) -> None:
@@ -70,7 +72,8 @@ class VersionMirror:
             Unavailable: MLflow doesn't answer; try again.
         """
         model = f"{version.project_id}.{version.name}"
-        source = await self._mlflow.upload_folder(run.experiment_id, run.run_id, Path(version.path), ARTIFACT)
+        folder = (await asyncio.to_thread(model_files, version, self._objects)).folder
+        source = await self._mlflow.upload_folder(run.experiment_id, run.run_id, folder, ARTIFACT)
         tags = tags_of(version)
         made = await self._mlflow.ensure_model_version(model, source, run.run_id, tags)
         await self._mlflow.tag_version(model, made.number, wrong_tags(tags, made.tags))
@@ -117,13 +120,3 @@ class VersionMirror:
                     project_id=project, detail=detail,
                 )  # fmt: skip
         return True
-
-
-def _damage(version: ModelVersionRow) -> str | None:
-    folder = Path(version.path)
-    damage = verify_manifest(folder)
-    if damage is not None:
-        return damage.message
-    if read_manifest(folder).digest() != version.manifest_digest:
-        return "its manifest is not the one that was registered"
-    return None

@@ -28,6 +28,7 @@ from steelyard.datasets.sweeping import SweepingService
 from steelyard.datasets.token_sweeping import TokenSweepingService
 from steelyard.datasets.tokenized import TokenizedService
 from steelyard.datasets.tokenized_queries import TokenizedQueryService
+from steelyard.datasets.tokenizers import TokenizerLocator, refuse_tokenizer
 from steelyard.datasets.uploads import UploadService
 from steelyard.evals.queries import EvaluationQueryService
 from steelyard.evals.samples import SampleReader
@@ -202,7 +203,9 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         queries=QueryService(ground.database),
         reports=ReportService(ground.database, settings.lease_seconds, awaits_bucket=uses_bucket()),
         models=ModelQueryService(ground.database),
-        datasets=DatasetService(ground.database, ground.uploads, settings.data_sources),
+        datasets=DatasetService(
+            ground.database, ground.uploads, settings.data_sources, model_roots=settings.model_roots
+        ),
         deletion=DeletionService(ground.database),
         multipart=MultipartService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
@@ -229,6 +232,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
             ground.database,
             examinations.verify,
             lambda: load_verifier(ground.layout.lineage_public_key),
+            ground.layout.objects,
         ),
         lineage=GraphService(ground.database),
         reproduction=ReproductionService(ground.database, submission, ground.folders),
@@ -249,8 +253,8 @@ class WorkerParts:
     ingest: IngestActivities
     sweeping: SweepingService
     token_sweeping: TokenSweepingService
-    admission: AdmissionService
     checkpoint_sweeping: CheckpointSweepingService
+    admission: AdmissionService
     budgets: BudgetKeeper
     idleness: IdleKeeper
     promotions: PromotionParts
@@ -309,6 +313,9 @@ def build_worker(settings: Settings) -> WorkerParts:
         layout.objects,
         work_root,
         uploads_folder(layout.objects),
+        TokenizerLocator(
+            layout.cache / "models", partial(refuse_tokenizer, roots=settings.model_roots)
+        ).locate,
     )
     sweeping = SweepingService(
         database,
@@ -326,6 +333,7 @@ def build_worker(settings: Settings) -> WorkerParts:
         SampleReader(layout.objects),
         ground.webhook_secrets,
         address_policy(settings),
+        layout.objects,
     )
     return WorkerParts(
         ground=ground,

@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from pathlib import Path
 
 import httpx
 import structlog
@@ -54,10 +55,15 @@ def build_promotions(
     samples: SampleReader,
     secrets: WebhookSecrets,
     policy: AddressPolicy,
+    objects: Path,
 ) -> PromotionParts:
-    """Build a worker's part. No proxy of the environment comes between us and a webhook's checked address."""
+    """Build a worker's part. No proxy of the environment comes between us and a webhook's checked address.
+
+    Args:
+        objects: this node's folder of objects.
+    """
     outside = httpx.AsyncClient(trust_env=False, follow_redirects=False)
-    mirror = RegistryMirror(database, mlflow)
+    mirror = RegistryMirror(database, mlflow, objects)
     sender = WebhookSender(database, secrets, policy, outside)
     carriers = {
         MIRROR_TOPIC: Carrier(mirror.follow, first_delay_seconds=1.0, longest_delay_seconds=30.0),
@@ -65,7 +71,7 @@ def build_promotions(
         WEBHOOK_TOPIC: Carrier(sender.deliver, first_delay_seconds=5.0, longest_delay_seconds=3600.0),
     }
     return PromotionParts(
-        activities=PromotionActivities(PromotionService(database, samples=samples)),
+        activities=PromotionActivities(PromotionService(database, samples=samples, objects=objects)),
         mirror=mirror,
         relays=tuple(Relay(database, listener, {topic: carrier}) for topic, carrier in carriers.items()),
         outside=outside,

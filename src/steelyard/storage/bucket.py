@@ -160,14 +160,21 @@ class Bucket:
         except BaseError as error:
             raise self._refusal(key, error) from error
 
-    def holds(self, key: str, digest: str) -> bool:
-        """Whether an object was written with this digest. Its bytes aren't read.
+    def digest_of(self, key: str) -> str | None:
+        """Read an object and return the digest of its bytes; None where there is none.
 
         Raises:
             BucketUnavailable: it can't be known now.
         """
-        marks = self._marks(key)
-        return marks is not None and marks[0] == digest
+        state = hashlib.sha256()
+        try:
+            for block in self._stream(key):
+                state.update(memoryview(block))
+        except NotFound:
+            return None
+        except BaseError as error:
+            raise self._refusal(key, error) from error
+        return f"sha256:{state.hexdigest()}"
 
     def remove(self, keys: Iterable[str]) -> None:
         """Remove objects, in no order; what isn't there is no fault.

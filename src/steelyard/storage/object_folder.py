@@ -68,13 +68,15 @@ class ObjectFolder:
             return False
         return True
 
-    def lacks(self, path: Path, digest: str) -> bool:
-        """Whether there is a bucket, and the file isn't in it with this digest.
+    def digest_of(self, path: Path) -> str | None:
+        """Return the digest of a file where the truth is; None where it isn't there.
 
         Raises:
             BucketUnavailable: it can't be known now.
         """
-        return self.bucket is not None and not self.bucket.holds(self._key(path), digest)
+        if self.bucket is not None:
+            return self.bucket.digest_of(self._key(path))
+        return digest_file(path) if path.is_file() else None
 
     def remove_files(self, paths: Sequence[Path]) -> None:
         """Remove files from the bucket, then here.
@@ -111,11 +113,39 @@ class ObjectFolder:
             self.bucket.put_file(f"{key}/{name}", folder / name, file.digest)
         self.bucket.put_bytes(f"{key}/{MANIFEST_NAME}", (folder / MANIFEST_NAME).read_bytes())
 
-    def pull_folder(self, folder: Path, digest: str) -> Damage | None:
+    def check_folder(self, folder: Path, digest: str) -> Damage | None:
+        """Read every byte of a folder where the truth is; return what is wrong with it.
+
+        Raises:
+            BucketUnavailable: it can't be known now.
+        """
+        if self.bucket is None:
+            return _verify(folder, digest)
+        key = self._key(folder)
+        manifest = self._manifest_in_bucket(self.bucket, key)
+        if manifest is None:
+            told = f"{folder.parent.name}/{folder.name} is not whole in the object store: it has no manifest"
+            return Damage(DamageKind.NO_MANIFEST, MANIFEST_NAME, told)
+        if manifest.digest() != digest:
+            return _not_published(folder)
+        there = {name.removeprefix(f"{key}/") for name in self.bucket.keys(key)}
+        for name in sorted(there - {MANIFEST_NAME, *manifest.files}):
+            return Damage(DamageKind.EXTRA, name, f"{folder.name}: {name} is not in the manifest")
+        for name, file in manifest.files.items():
+            if (found := self.bucket.digest_of(f"{key}/{name}")) != file.digest:
+                kind, told = (
+                    (DamageKind.MISSING, "is missing from the object store")
+                    if found is None
+                    else (DamageKind.CHANGED, "has other bytes in the object store than when it was written")
+                )
+                return Damage(kind, name, f"{folder.parent.name}/{folder.name}: {name} {told}")
+        return None
+
+    def pull_folder(self, folder: Path, digest: str | None) -> Damage | None:
         """Have a sealed folder here, byte for byte; return what is wrong with it where that can't be.
 
         Args:
-            digest: of the manifest that was published.
+            digest: of the manifest that was published. None: whatever the manifest that is there says.
 
         Raises:
             BucketUnavailable, StorageFull: it isn't here, and may be later.
@@ -127,7 +157,7 @@ class ObjectFolder:
         manifest = self._manifest_in_bucket(self.bucket, key)
         if manifest is None:
             return damage
-        if manifest.digest() != digest or escaping_file(manifest):
+        if digest not in (None, manifest.digest()) or escaping_file(manifest):
             return _not_published(folder)
         parts = self.root / PARTS_FOLDER
         parts.mkdir(parents=True, exist_ok=True)
@@ -182,9 +212,9 @@ class ObjectFolder:
         return path.relative_to(self.root).as_posix()
 
 
-def _verify(folder: Path, digest: str) -> Damage | None:
+def _verify(folder: Path, digest: str | None) -> Damage | None:
     damage = verify_manifest(folder)
-    if damage is not None:
+    if damage is not None or digest is None:
         return damage
     with contextlib.suppress(OSError, ValidationError):
         if read_manifest(folder).digest() == digest:
