@@ -28,7 +28,6 @@ from steelyard.datasets.sweeping import SweepingService
 from steelyard.datasets.token_sweeping import TokenSweepingService
 from steelyard.datasets.tokenized import TokenizedService
 from steelyard.datasets.tokenized_queries import TokenizedQueryService
-from steelyard.datasets.tokenizers import TokenizerLocator, refuse_tokenizer
 from steelyard.datasets.uploads import UploadService
 from steelyard.evals.queries import EvaluationQueryService
 from steelyard.evals.samples import SampleReader
@@ -203,9 +202,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         queries=QueryService(ground.database),
         reports=ReportService(ground.database, settings.lease_seconds, awaits_bucket=uses_bucket()),
         models=ModelQueryService(ground.database),
-        datasets=DatasetService(
-            ground.database, ground.uploads, settings.data_sources, model_roots=settings.model_roots
-        ),
+        datasets=DatasetService(ground.database, ground.uploads, settings.data_sources),
         deletion=DeletionService(ground.database),
         multipart=MultipartService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
@@ -313,9 +310,6 @@ def build_worker(settings: Settings) -> WorkerParts:
         layout.objects,
         work_root,
         uploads_folder(layout.objects),
-        TokenizerLocator(
-            layout.cache / "models", partial(refuse_tokenizer, roots=settings.model_roots)
-        ).locate,
     )
     sweeping = SweepingService(
         database,
