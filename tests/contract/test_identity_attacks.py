@@ -316,6 +316,39 @@ async def test_a_key_of_another_project_or_actor_replays_nothing_of_theirs(
     assert (await eve.post(JOBS, json=await _spec(plane), headers=headers)).status_code == 404
 
 
+async def test_a_key_of_another_member_answers_whom_the_job_may_be_read_by(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    """Keys are the project's. The answer is the job's, so nobody gets it who couldn't ask for the job."""
+    ada = await people.make("ada", "alpha/developer")
+    headers, spec = {"Idempotency-Key": "k"}, await _spec(plane)
+    first = (await ada.post(JOBS, json=spec, headers=headers)).json()["id"]
+    ben = await people.make("ben", "alpha/developer")
+    again = await ben.post(JOBS, json=spec, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, first)
+    assert again.json()["created_by"] == "ada@example.com"
+    assert (await ben.get(f"{JOBS}/{first}")).status_code == 200
+
+    async def refused(http: httpx.AsyncClient, status: int) -> None:
+        for body in (spec, {**spec, "name": "another"}):
+            answer = await http.post(JOBS, json=body, headers=headers)
+            assert answer.status_code == status, answer.text
+            assert first not in answer.text
+
+    blind = await people.make("cy", "alpha/developer", permissions=["job.submit"])
+    await refused(blind, 403)
+    own = await blind.post(JOBS, json=spec, headers={"Idempotency-Key": "own"})
+    replayed = await blind.post(JOBS, json=spec, headers={"Idempotency-Key": "own"})
+    assert replayed.json()["id"] == own.json()["id"] != first
+    await refused(await people.make("vic", "alpha/viewer"), 403)
+    await refused(await people.make("eve", "beta/developer"), 404)
+    await admin.delete("/v1/projects/alpha/members/ben@example.com/roles/developer")
+    await refused(ben, 404)
+    await admin.put("/v1/projects/alpha/members/ada@example.com/roles/viewer")
+    await admin.delete("/v1/projects/alpha/members/ada@example.com/roles/developer")
+    await refused(ada, 403)
+
+
 async def test_a_session_ends_when_its_user_signs_out_or_is_shut_out(
     plane: ControlPlane, people: People, admin: httpx.AsyncClient
 ) -> None:

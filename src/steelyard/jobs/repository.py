@@ -133,6 +133,11 @@ async def find_idempotency(session: AsyncSession, project: ProjectId, key: str) 
     return await session.scalar(query)
 
 
+async def creator_of(session: AsyncSession, job_id: str) -> str | None:
+    """Return who submitted a job."""
+    return await session.scalar(select(JobRow.created_by).where(JobRow.id == job_id))
+
+
 async def model_version_of(session: AsyncSession, job: JobRow) -> ModelVersionRow | None:
     """Return the model version that the job's present run made."""
     query = select(ModelVersionRow).where(

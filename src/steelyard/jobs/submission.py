@@ -75,6 +75,7 @@ class SubmissionService:
             IdempotencyMismatch: the key came with another body; `details` has the stored job's id.
             NotSupported: a job type that this version can't run.
             BudgetExceeded: the project's budget doesn't have what the job may use.
+            PermissionDenied: the key is of another member's job, and the caller may not read jobs.
         """
         value = _parse_json(body)
         digest = digest_json(value)
@@ -83,7 +84,7 @@ class SubmissionService:
             checked = await access.authorize(session, actor, project, Permission.JOB_SUBMIT)
             stored = await repository.find_idempotency(session, checked, key)
             if stored is not None:
-                return _replay(stored, digest)
+                return await _replay(session, actor, stored, digest)
             spec = parse_spec(body)
             spec, dataset = await _pin(session, checked, runnable(spec))
             await require_secrets(session, checked, spec.secrets)
@@ -94,7 +95,7 @@ class SubmissionService:
             if not await _claim_key(session, checked, key, digest, job.id, response):
                 stored = await repository.find_idempotency(session, checked, key)
                 if stored is not None:
-                    return _replay(stored, digest)
+                    return await _replay(session, actor, stored, digest)
                 raise InvalidRequest("the idempotency key vanished while it was read; send the request again")
             await _store(session, actor, job)
             await reserve_job(session, job, self._clock())
@@ -254,7 +255,10 @@ async def _store(session: AsyncSession, actor: Actor, job: JobRow) -> None:
     await enqueue(session, START_TOPIC, job.id, {"run_number": 0})
 
 
-def _replay(stored: IdempotencyRow, digest: str) -> Submission:
+async def _replay(session: AsyncSession, actor: Actor, stored: IdempotencyRow, digest: str) -> Submission:
+    """Answer as before. Keys are the project's, so another member may get here: if he may read jobs."""
+    if await repository.creator_of(session, stored.job_id) != actor.id:
+        await access.authorize(session, actor, stored.project_id, Permission.JOB_READ)
     if stored.body_digest != digest:
         raise IdempotencyMismatch(
             f"this Idempotency-Key came before with another body and made {stored.job_id};"
