@@ -65,17 +65,24 @@ def unencrypted(heads: dict[str, httpx.Headers]) -> list[str]:
 class Gate:
     """A way to the server that notes each request, and holds up those that `holds` says, until it is opened.
 
-    They are dropped then, unless it `lets_on`.
+    They are dropped then, unless it `lets_on`. Requests for which `refuses` has a status are answered with
+    it; headers that begin with `drops` don't pass.
     """
 
     server: str
     endpoint: str = ""
     holds: Callable[[str, str], bool] = lambda _method, _path: False
     lets_on: bool = False
+    refuses: Callable[[str, str], int | None] = lambda _method, _path: None
+    drops: str = ""
     held: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     headers: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
+
+    def passes(self, header: str) -> bool:
+        """Whether a request's header is passed on."""
+        return header != "Host" and not (self.drops and header.lower().startswith(self.drops))
 
     def puts(self) -> list[str]:
         """Return the paths that were written, without their queries."""
@@ -100,11 +107,16 @@ def gate_to(server: str) -> Generator[Gate]:
                 if not gate.lets_on:
                     self.close_connection = True
                     return
+            if (status := gate.refuses(self.command, unquote(self.path))) is not None:
+                self.send_response(status)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+                return
             answer = httpx.request(
                 self.command,
                 f"{gate.server}{self.path}",
                 content=data,
-                headers={name: value for name, value in self.headers.items() if name != "Host"},
+                headers={name: value for name, value in self.headers.items() if gate.passes(name)},
                 timeout=30.0,
             )
             self.send_response(answer.status_code)

@@ -102,6 +102,7 @@ from steelyard.server.promotions import PromotionParts, address_policy, build_pr
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
 from steelyard.storage.bucket_settings import uses_bucket
+from steelyard.storage.bucket import bucket_of_environment
 from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile
 from steelyard.storage.notifications import Listener
@@ -144,7 +145,9 @@ def lay_ground(settings: Settings, process: str, pool_size: int, login: ApiLogin
     Raises:
         Unavailable: the platform was never started in this home.
     """
+        BucketMisconfigured: the settings of the object store can't be right.
     layout = HomeLayout(settings.home)
+    bucket_of_environment()
     addresses = read_platform(settings.home)
     dsn = login.dsn if login else database_dsn(settings.home, settings.database_dsn)
     walled = login is not None and login.as_owner

@@ -26,6 +26,7 @@ from steelyard.server.compose import Ground, WorkerParts, build_sealer, build_wo
 from steelyard.server.dispatcher import TASK_QUEUE, Dispatcher
 from steelyard.server.idleness import keep_gpus_busy
 from steelyard.server.node_agent import report_nodes
+from steelyard.server.object_store import require_object_store
 from steelyard.server.settings import Settings
 from steelyard.server.telemetry import set_up_telemetry
 from steelyard.server.temporal import connect
@@ -53,6 +54,7 @@ def main() -> None:
 
 
 async def _run(settings: Settings) -> None:
+    await require_object_store()
     parts = build_worker(settings)
     # What is here now stays; a full collection over it would cost a round of the scheduler its time.
     gc.collect()

@@ -22,7 +22,7 @@ from typing_extensions import Buffer
 from steelyard.kit.canonical import digest_bytes
 from steelyard.kit.errors import NotFound, StorageFull, Unavailable
 from steelyard.runtime.files import FILE_MODE, sync_directory
-from steelyard.storage.bucket_settings import PREFIX, BucketSettings, uses_bucket
+from steelyard.storage.bucket_settings import PREFIX, BucketSettings, read_settings, uses_bucket
 
 PARTS_FOLDER = ".parts"
 """Below a cache's root: files that are being fetched. What is old in there was given up."""
@@ -263,7 +263,7 @@ def bucket_of_environment() -> Bucket | None:
     """Return the bucket that this process's environment names; None where artifacts stay local.
 
     Raises:
-        BucketMisconfigured, pydantic.ValidationError: the settings can't be right.
+        BucketMisconfigured: the settings can't be right.
     """
     if not uses_bucket():
         return None
@@ -273,7 +273,7 @@ def bucket_of_environment() -> Bucket | None:
 
 @functools.lru_cache(maxsize=4)
 def _open_once(_environment: tuple[tuple[str, str], ...]) -> Bucket:
-    return Bucket.open(BucketSettings())
+    return Bucket.open(read_settings())
 
 
 def _write(blocks: Iterator[Buffer], part: Path) -> str:

@@ -12,7 +12,7 @@ import re
 from pathlib import Path
 from typing import Literal, Self
 
-from pydantic import model_validator
+from pydantic import ValidationError, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from steelyard.kit.errors import SteelyardError
@@ -77,6 +77,22 @@ class BucketSettings(BaseSettings):
         if self.customer_key_file is not None:
             told["sse_customer_key_base64"] = _read_key(self.customer_key_file)
         return told
+
+
+def read_settings() -> BucketSettings:
+    """Return the settings of this process's environment.
+
+    Raises:
+        BucketMisconfigured: they can't be right.
+    """
+    try:
+        return BucketSettings()
+    except ValidationError as error:
+        told = "; ".join(
+            f"{PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" if fault["loc"] else fault["msg"]
+            for fault in error.errors()
+        )
+        raise BucketMisconfigured(told) from error
 
 
 def uses_bucket() -> bool:

@@ -22,6 +22,8 @@ from steelyard.server.embedded.survivors import find_survivors
 from steelyard.server.embedded.temporal import find_temporal
 from steelyard.server.home import HomeLayout
 from steelyard.server.settings import Settings
+from steelyard.storage.bucket_check import BucketFault, examine_bucket
+from steelyard.storage.bucket_settings import uses_bucket
 
 _COMFORTABLE_FREE_BYTES = 5 << 30
 _MINIMUM_MEMORY_BYTES = 2 << 30
@@ -50,7 +52,7 @@ class Finding(BaseModel):
 
 
 def examine(layout: HomeLayout, settings: Settings) -> list[Finding]:
-    """Run all checks. Changes nothing; takes about a second."""
+    """Run all checks. Changes nothing, but for an object in the bucket that is there for a moment."""
     return [finding for check in _CHECKS for finding in check(layout, settings)]
 
 
@@ -213,6 +215,17 @@ def _packages(_layout: HomeLayout, _settings: Settings) -> Iterator[Finding]:
         )
 
 
+def _object_store(layout: HomeLayout, _settings: Settings) -> Iterator[Finding]:
+    if not uses_bucket():
+        yield _ok("object store", f"artifacts stay in {layout.objects}, as its disk encrypts them")
+        return
+    found = examine_bucket()
+    if isinstance(found, BucketFault):
+        yield _fail("object store", found.message, found.remedy)
+    else:
+        yield _ok("object store", found)
+
+
 def _leftovers(layout: HomeLayout, _settings: Settings) -> Iterator[Finding]:
     left = find_survivors(layout, read_state(layout))
     if left:
@@ -237,6 +250,7 @@ _CHECKS: tuple[Callable[[HomeLayout, Settings], Iterator[Finding]], ...] = (
     _postgres,
     _temporal,
     _packages,
+    _object_store,
     _leftovers,
     _abandoned,
 )
