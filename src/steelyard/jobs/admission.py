@@ -15,7 +15,7 @@ from steelyard.compute.settings import read_settings, scheduler_policy
 from steelyard.compute.snapshots import Group, Picture, read_picture
 from steelyard.governance.ledger.accounting import open_places
 from steelyard.governance.ledger.meters import DEFAULT_LEASE
-from steelyard.jobs.places import ask_to_leave, take_place
+from steelyard.jobs.places import ask_to_leave, take_places
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.states import Reason
 from steelyard.storage.database import Database
@@ -151,7 +151,7 @@ async def _apply(
     next round, which decides anew.
     """
     grants = decisions.grants[:_GRANTS_PER_ROUND]
-    taken = [grant.job_id for grant in grants if await take_place(session, grant, now)]
+    taken = await take_places(session, grants, now)
     await open_places(session, taken, now, lease)
     if len(decisions.grants) > _GRANTS_PER_ROUND:
         return len(taken)

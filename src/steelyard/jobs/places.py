@@ -1,9 +1,10 @@
 """Places in the pool: how a job gets one, is asked to leave it, and gives it back."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Row, delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.compute import usage
@@ -12,48 +13,44 @@ from steelyard.compute.scheduler.decisions import Grant
 from steelyard.compute.settings import read_settings
 from steelyard.governance.ledger import accounting
 from steelyard.jobs.commands import SIGNAL_TOPIC
-from steelyard.jobs.events import append_event
+from steelyard.jobs.events import Happening, append_event, append_events
 from steelyard.specs.blocks import upgrade_spot
 from steelyard.specs.states import JobState, Reason
-from steelyard.storage.outbox import enqueue
+from steelyard.storage.outbox import enqueue, enqueue_all
 from steelyard.storage.tables import AllocationRow, AttemptRow, FlavorRow, JobRow, NodeRow
 
 
-async def take_place(session: AsyncSession, grant: Grant, now: datetime) -> bool:
-    """Give a queued job what the scheduler granted it, all of it or nothing.
+async def take_places(session: AsyncSession, grants: Sequence[Grant], now: datetime) -> list[str]:
+    """Give queued jobs what the scheduler granted them, each all of it or nothing; return who got it.
 
-    False where that is no longer possible: a person was quicker, the job holds a place already, or a node is
-    being taken away. Whoever changes a job or a node at this moment is not waited for.
+    Nothing gets a job for which that is no longer possible: a person was quicker, it holds a place already,
+    or a node is being taken away. Whoever changes a job at this moment is not waited for. However many there
+    are, it takes the same few statements.
     """
-    job = await _lock_queued(session, grant.job_id)
-    if job is None or not await _hold_nodes(session, [placement.node for placement in grant.placements]):
-        return False
-    rows = [
-        {
-            "job_id": job.id,
-            "node": placement.node,
-            "project_id": job.project_id,
-            "run_number": job.run_number,
-            "cpus": placement.cpus,
-            "memory_bytes": placement.memory_bytes,
-            "gpu_ids": list(placement.gpu_ids),
-            "granted_at": now,
-            "charged_until": now,
-        }
-        for placement in grant.placements
+    if not grants:
+        return []
+    queued = await _lock_queued(session, [grant.job_id for grant in grants])
+    held = await _hold_nodes(session, {each.node for grant in grants for each in grant.placements})
+    taken = [
+        (queued[grant.job_id], grant)
+        for grant in grants
+        if grant.job_id in queued and held.issuperset(each.node for each in grant.placements)
     ]
-    await session.execute(insert(AllocationRow), rows)
-    job.status_reason, job.status_message = None, "granted a place; starting"
-    nodes = ", ".join(placement.node for placement in grant.placements)
-    await append_event(
-        session,
-        job,
-        "job.admitted",
-        f"granted a place on {nodes}" + (", borrowed" if grant.borrowed else ""),
-        data={"nodes": [placement.node for placement in grant.placements], "borrowed": grant.borrowed},
+    if not taken:
+        return []
+    await session.execute(
+        insert(AllocationRow), [row for job, grant in taken for row in _rows(job, grant, now)]
     )
-    await enqueue(session, SIGNAL_TOPIC, job.id, {"run_number": job.run_number, "signal": "admitted"})
-    return True
+    await session.execute(
+        update(JobRow)
+        .where(JobRow.id.in_([job.id for job, _ in taken]))
+        .values(status_reason=None, status_message="granted a place; starting"),
+        execution_options={"synchronize_session": False},
+    )
+    await append_events(session, "job.admitted", [_admitted(job, grant) for job, grant in taken])
+    signals = [(job.id, {"run_number": job.run_number, "signal": "admitted"}) for job, _ in taken]
+    await enqueue_all(session, SIGNAL_TOPIC, signals)
+    return [job.id for job, _ in taken]
 
 
 async def ask_to_leave(
@@ -119,21 +116,44 @@ async def give_back(session: AsyncSession, job_id: str, now: datetime) -> None:
     await wake_scheduler(session)
 
 
-async def _lock_queued(session: AsyncSession, job_id: str) -> JobRow | None:
-    return await session.scalar(
-        select(JobRow)
-        .where(JobRow.id == job_id, JobRow.state == JobState.QUEUED, JobRow.desired == "run")
+async def _lock_queued(session: AsyncSession, job_ids: Sequence[str]) -> dict[str, Row[Any]]:
+    rows = await session.execute(
+        select(JobRow.id, JobRow.project_id, JobRow.run_number)
+        .where(JobRow.id.in_(job_ids), JobRow.state == JobState.QUEUED, JobRow.desired == "run")
         .where(~select(AllocationRow.job_id).where(AllocationRow.job_id == JobRow.id).exists())
-        .with_for_update(skip_locked=True)
+        .order_by(JobRow.id)
+        .with_for_update(of=JobRow, skip_locked=True)
     )
+    return {row.id: row for row in rows}
 
 
-async def _hold_nodes(session: AsyncSession, names: Iterable[str]) -> bool:
-    """Keep nodes from being taken away until the transaction ends; False where one is on its way."""
-    wanted = set(names)
+async def _hold_nodes(session: AsyncSession, names: Iterable[str]) -> set[str]:
+    """Keep nodes from being taken away until the transaction ends; not those on their way."""
     found = await session.scalars(
         select(NodeRow.name)
-        .where(NodeRow.name.in_(wanted), NodeRow.interruption_deadline.is_(None))
+        .where(NodeRow.name.in_(list(names)), NodeRow.interruption_deadline.is_(None))
+        .order_by(NodeRow.name)
         .with_for_update(read=True, key_share=False)
     )
-    return set(found) == wanted
+    return set(found)
+
+
+def _rows(job: Row[Any], grant: Grant, now: datetime) -> Iterator[dict[str, Any]]:
+    for placement in grant.placements:
+        yield {
+            "job_id": job.id,
+            "node": placement.node,
+            "project_id": job.project_id,
+            "run_number": job.run_number,
+            "cpus": placement.cpus,
+            "memory_bytes": placement.memory_bytes,
+            "gpu_ids": list(placement.gpu_ids),
+            "granted_at": now,
+            "charged_until": now,
+        }
+
+
+def _admitted(job: Row[Any], grant: Grant) -> Happening:
+    nodes = [placement.node for placement in grant.placements]
+    message = f"granted a place on {', '.join(nodes)}" + (", borrowed" if grant.borrowed else "")
+    return Happening(job.project_id, job.id, message, {"nodes": nodes, "borrowed": grant.borrowed})

@@ -4,7 +4,8 @@ A dispatcher claims rows for a while, does the effect, and deletes the row. If i
 runs out and another does the effect again, so every effect must be safe to repeat.
 """
 
-from collections.abc import Collection
+import json
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -35,6 +36,23 @@ async def enqueue(session: AsyncSession, topic: str, key: str, payload: dict[str
         )
     )
     await session.execute(text("SELECT pg_notify(:channel, :topic)"), {"channel": CHANNEL, "topic": topic})
+
+
+async def enqueue_all(
+    session: AsyncSession, topic: str, effects: Iterable[tuple[str, dict[str, Any]]]
+) -> None:
+    """Promise several effects of one topic, each by its key and payload, in their order."""
+    keys, payloads = zip(*((key, json.dumps(payload)) for key, payload in effects), strict=True)
+    await session.execute(_ALL, {"topic": topic, "keys": list(keys), "payloads": list(payloads)})
+    await session.execute(text("SELECT pg_notify(:channel, :topic)"), {"channel": CHANNEL, "topic": topic})
+
+
+_ALL = text(
+    "INSERT INTO outbox (topic, key, payload, available_at, tries)"
+    " SELECT :topic, key, payload, clock_timestamp(), 0"
+    " FROM unnest(CAST(:keys AS TEXT[]), CAST(:payloads AS JSONB[]))"
+    " WITH ORDINALITY AS given(key, payload, place) ORDER BY place"
+)
 
 
 async def claim(
