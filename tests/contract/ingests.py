@@ -10,6 +10,7 @@ from temporalio.testing import ActivityEnvironment
 from tests.control_plane import ControlPlane
 
 from steelyard.activities.ingest import IngestActivities
+from steelyard.datasets.tokenizers import TokenizerLocator, refuse_tokenizer
 
 PROJECT = "/v1/projects/default"
 
@@ -67,4 +68,7 @@ def activities_of(plane: ControlPlane, suites: Mapping[str, Sequence[str]] | Non
         assert project_id == "default"
         return suites or {}
 
-    return IngestActivities(plane.datasets, texts, plane.folders.objects, folder / "work", folder / "uploads")
+    locator = TokenizerLocator(folder / "models", lambda name: refuse_tokenizer(name, ()))
+    return IngestActivities(
+        plane.datasets, texts, plane.folders.objects, folder / "work", folder / "uploads", locator.locate
+    )

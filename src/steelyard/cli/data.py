@@ -1,9 +1,8 @@
-"""`data ingest derive list show head export verify diff report delete`: from raw files to versions."""
+"""`data ingest cancel derive list show head export verify diff report delete`: from raw files to versions."""
 
-import shutil
 import sys
 import tempfile
-from collections.abc import Generator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
@@ -17,16 +16,17 @@ from steelyard.cli.exits import ExitCode
 from steelyard.cli.options import JsonFlag, ProjectName
 from steelyard.cli.output import Screen, write_json
 from steelyard.cli.session import connect
+from steelyard.cli.standard_input import KINDS, receive
+from steelyard.client import Client, ClientError, Conflict
+from steelyard.client.data_files import Input, find_data
 from steelyard.kit.errors import InvalidRequest
 from steelyard.specs.datasets import DatasetVersionView
 from steelyard.specs.ingests import IngestView
 from steelyard.specs.tokens import TokenCacheView
 
-_SUFFIXES = (".jsonl", ".json", ".ndjson", ".parquet", ".csv")
-_PACKED = (".gz", ".zst")
-
 Files = Annotated[
-    list[str], typer.Argument(metavar="FILE...", help="Files, folders, globs, or - for standard input.")
+    list[str],
+    typer.Argument(metavar="FILE...", help="Files, folders, globs, URIs, or - for standard input."),
 ]
 Name = Annotated[str, typer.Option("--name", help="Name of the dataset.")]
 Ref = Annotated[str, typer.Argument(metavar="NAME[@vN]", help="A version; without @vN, the newest.")]
@@ -44,9 +44,10 @@ def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
         no_args_is_help=True,
-        help="Datasets: ingest, derive, list, show, head, export, verify, diff, report, delete.",
+        help="Datasets: ingest, cancel, derive, list, show, head, export, verify, diff, report, delete.",
     )
     group.command("ingest")(ingest)
+    group.command("cancel")(cancel)
     group.command("derive")(derive)
     group.command("delete")(delete)
     group.command("list")(list_datasets)
@@ -79,19 +80,26 @@ def ingest(
         bool, typer.Option("--append", help="Put the rows to those of the newest version of the name.")
     ] = False,
     decontaminate: Decontaminate = True,
+    stdin_kind: Annotated[
+        str | None,
+        typer.Option("--stdin-kind", help=f"What - reads: {', '.join(KINDS)}; found by looking if left out."),
+    ] = None,
     project: ProjectName = None,
     as_json: JsonFlag = False,
 ) -> None:
     """Turn files into the next version of a dataset: validated, deduplicated, split, immutable.
 
-    The same bytes with the same settings give the version that is there already. Ctrl-C while a large file is
-    sent loses nothing: the same command goes on where it was.
+    The same bytes with the same settings give the version that is there already. Ctrl-C makes no version and
+    loses no work: the same command goes on where it was.
     """
     spec = _spec(spec_file, format_, column_map or [], max_bad)
+    if stdin_kind is not None and stdin_kind not in KINDS:
+        raise InvalidRequest(f"--stdin-kind is one of {', '.join(KINDS)}", param="--stdin-kind")
     with (
-        _readable(files) as paths,
+        _readable(files, stdin_kind, spec.get("column_map") or {}) as paths,
         connect(project, persistent=True) as client,
         _Bar(quiet=as_json) as bar,
+        _cancelling(client, bar),
     ):
         version = client.datasets.ingest(
             paths, name, spec=spec, append_to=name if append else None, decontaminate=decontaminate,
@@ -121,12 +129,30 @@ def derive(
     Conditions know the columns of text, and all_text, chars, words and turns.
     """
     weights = dict(_weight(pair) for pair in mix or [])
-    with connect(project, persistent=True) as client, _Bar(quiet=as_json) as bar:
+    with (
+        connect(project, persistent=True) as client,
+        _Bar(quiet=as_json) as bar,
+        _cancelling(client, bar),
+    ):
         version = client.datasets.derive(
             name, parent=parent, where=where, mix=weights, rows=rows, decontaminate=decontaminate,
             on_progress=bar.show,
         )  # fmt: skip
     _tell(version, as_json)
+
+
+def cancel(
+    ingest_id: Annotated[str, typer.Argument(metavar="INGEST", help="An ingest's id, ing_...")],
+    project: ProjectName = None,
+    as_json: JsonFlag = False,
+) -> None:
+    """Stop an ingest before it makes a version; what it finished is taken up by the same ingest later."""
+    with connect(project) as client:
+        found = client.datasets.cancel_ingest(ingest_id)
+    if as_json:
+        write_json(found)
+    else:
+        Screen().print(f"{found.id} is cancelled; no version was made.")
 
 
 def delete(
@@ -351,46 +377,49 @@ def _read_spec(path: Path) -> dict[str, Any]:
 
 
 @contextmanager
-def _readable(names: list[str]) -> Generator[list[str | Path]]:
-    """Yield the files and URIs that are meant, in order; standard input becomes a file."""
+def _readable(names: list[str], stdin_kind: str | None, columns: Collection[str]) -> Generator[list[Input]]:
+    """Yield what is meant, in order; standard input becomes a file."""
     with tempfile.TemporaryDirectory() as scratch:
-        paths: list[str | Path] = []
-        for name in names:
-            if name == "-":
-                target = Path(scratch) / "stdin.jsonl"
-                with target.open("wb") as file:
-                    shutil.copyfileobj(sys.stdin.buffer, file)
-                paths.append(target)
-            elif "://" in name:
-                paths.append(name)
-            else:
-                paths += _expand(name)
-        yield paths
+        inputs: list[Input] = [name for name in names if name != "-"]
+        if "-" in names:
+            find_data(inputs)  # before somebody waits for standard input
+            inputs.append(receive(sys.stdin.buffer, Path(scratch), stdin_kind, columns))
+        yield inputs
 
 
-def _expand(name: str) -> list[Path]:
-    path = Path(name).expanduser()
-    if path.is_file():
-        return [path]
-    pattern = [item for item in sorted(path.parent.glob(path.name)) if item.is_file()]
-    if path.is_dir():
-        pattern = [item for item in sorted(path.rglob("*")) if item.is_file() and _is_data(item)]
-    if not pattern:
-        raise InvalidRequest(f"no file at {name}; name a file, a folder of data files, or a glob")
-    return pattern
+@contextmanager
+def _cancelling(client: Client, bar: "_Bar") -> Generator[None]:
+    """Have Ctrl-C stop what the platform does, and say what became of it."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        bar.stop()
+        _tell_cancelled(client, bar.ingest_id)
+        raise
 
 
-def _is_data(path: Path) -> bool:
-    name = path.name.lower()
-    for packed in _PACKED:
-        name = name.removesuffix(packed)
-    return name.endswith(_SUFFIXES)
+def _tell_cancelled(client: Client, ingest_id: str | None) -> None:
+    screen = Screen(stderr=True)
+    again = "the same command goes on where it was"
+    if ingest_id is None:
+        screen.print(f"Stopped; {again}.")
+        return
+    try:
+        client.datasets.cancel_ingest(ingest_id)
+    except Conflict as error:
+        screen.print(f"Too late to stop: {error.message}.")
+    except ClientError:
+        screen.print(f"Can't reach the platform; it may go on. `steelyard data cancel {ingest_id}` stops it.")
+    else:
+        screen.print(f"Stopped; no version was made, and {again}.")
 
 
 class _Bar:
     """The progress of an ingest, on a terminal."""
 
     def __init__(self, *, quiet: bool) -> None:
+        self.ingest_id: str | None = None
+        """The ingest that is followed, once it was asked for."""
         screen = Screen(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"),
@@ -407,8 +436,9 @@ class _Bar:
 
     def show(self, view: IngestView) -> None:
         """Take the newest state."""
+        self.ingest_id = view.id
         if view.progress is None:
-            self._progress.update(self._task, description=view.state)
+            self._progress.reset(self._task, total=None, description=view.state, note="")
             return
         self._progress.update(
             self._task,
@@ -423,4 +453,8 @@ class _Bar:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Take it off the screen; again, nothing happens."""
         self._progress.stop()

@@ -10,6 +10,7 @@ from typing import Any
 from steelyard.client import dataset_calls
 from steelyard.client.async_transport import AsyncTransport
 from steelyard.client.call import Call
+from steelyard.client.data_files import Input, find_data
 from steelyard.client.dataset_calls import refusal
 from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
 from steelyard.specs.ingests import (
@@ -59,7 +60,7 @@ class AsyncDatasets:
 
     async def ingest(
         self,
-        files: Sequence[str | os.PathLike[str]],
+        files: Sequence[Input],
         name: str,
         *,
         spec: Mapping[str, Any] | None = None,
@@ -73,20 +74,21 @@ class AsyncDatasets:
         The same bytes with the same spec give the version that is there already (`created` is False).
 
         Args:
-            files: paths, and URIs (`hf://datasets/OWNER/NAME`, `s3://BUCKET/PREFIX`) that the platform reads.
+            files: files, folders and globs, and URIs (`hf://datasets/OWNER/NAME`, `s3://BUCKET/PREFIX`) that
+                the platform reads.
             spec: fields of a `DatasetSpec`; unset ones have their defaults.
             append_to: a version whose rows come along; the new version is its child.
             decontaminate: drop rows that overlap with an evaluation suite.
             on_upload: called with the bytes that are there and those of the file.
 
         Raises:
+            InvalidRequest: a file can't be read, or name or spec break a rule; nothing was sent.
             UnprocessableEntity: the data has a fault; the message names file and line.
         """
-        paths, uris = dataset_calls.split_uris(files)
-        uploads = [(await self.upload(path, on_progress=on_upload)).id for path in paths]
-        call = dataset_calls.request_ingest(
-            self._project, name, uploads, uris, spec, append_to, decontaminate
-        )
+        dataset_calls.check_ingest(name, spec, append_to)
+        found, uris = find_data(files)
+        names = {(await self.upload(file.path, on_progress=on_upload)).id: file.name for file in found}
+        call = dataset_calls.request_ingest(self._project, name, names, uris, spec, append_to, decontaminate)
         return await self._follow(call, on_progress)
 
     async def derive(
@@ -113,6 +115,10 @@ class AsyncDatasets:
         """
         call = dataset_calls.request_derivation(self._project, name, parent, where, mix, rows, decontaminate)
         return await self._follow(call, on_progress)
+
+    async def cancel_ingest(self, ingest: str) -> IngestView:
+        """Stop an ingest before it makes a version; asked for again, it goes on where it was."""
+        return await self._transport.send(dataset_calls.cancel_ingest(self._project, ingest))
 
     async def delete(self, ref: str) -> DatasetDeletion:
         """Delete `name@vN`: gone where nothing refers to it, else a tombstone that no new job takes."""
@@ -156,7 +162,7 @@ class AsyncDatasets:
         self, call: Call[IngestView], on_progress: Callable[[IngestView], object] | None
     ) -> DatasetVersionView:
         view = await self._transport.send(call)
-        while view.state not in ("succeeded", "failed"):
+        while view.state in ("queued", "running"):
             if on_progress:
                 on_progress(view)
             await self._transport.sleep(_LOOK_SECONDS)

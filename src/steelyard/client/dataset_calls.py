@@ -1,20 +1,24 @@
 """The calls on datasets, built from plain arguments."""
 
 import json
-import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from pydantic import TypeAdapter, ValidationError
+
 from steelyard.client.call import Call
 from steelyard.client.errors import UnprocessableEntity
 from steelyard.kit.canonical import digest_bytes, digest_file
+from steelyard.kit.errors import InvalidSpec
+from steelyard.specs.base import Name
 from steelyard.specs.datasets import DatasetVersionView, VersionDiff, VersionVerification
 from steelyard.specs.ingests import (
     DatasetDeletion,
     DatasetSummary,
+    IngestRequest,
     IngestView,
     RowsView,
     UploadOrder,
@@ -26,6 +30,7 @@ from steelyard.specs.views import ErrorBody, ListView
 
 _OF_BYTES = {"Content-Type": "application/octet-stream"}
 _WHOLE_BYTES = 16 << 20
+_NAME_CHARS = 512
 _CHECK_SECONDS = 30.0
 _CHECK_BYTES_PER_SECOND = 100e6
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]")
@@ -106,15 +111,16 @@ def finished_upload(state: UploadState) -> UploadView:
 def request_ingest(
     project: str,
     name: str,
-    uploads: Sequence[str],
+    uploads: Mapping[str, str],
     uris: Sequence[str],
     spec: Mapping[str, Any] | None,
     append_to: str | None,
     decontaminate: bool,
 ) -> Call[IngestView]:
-    """Ask for an ingest of uploads and of what lies elsewhere."""
+    """Ask for an ingest of uploads, each with what messages call it, and of what lies elsewhere."""
     body: dict[str, Any] = {
         "uploads": list(uploads),
+        "names": {upload: name[-_NAME_CHARS:] for upload, name in uploads.items()},
         "uris": list(uris),
         "spec": dict(spec or {}),
         "decontaminate": decontaminate,
@@ -156,10 +162,36 @@ def delete(project: str, ref: str) -> Call[DatasetDeletion]:
     return Call("DELETE", _version(project, ref), DatasetDeletion.model_validate_json)
 
 
-def split_uris(files: Sequence[str | os.PathLike[str]]) -> tuple[list[Path], list[str]]:
-    """Tell local paths from URIs."""
-    uris = [item for item in files if isinstance(item, str) and "://" in item]
-    return [Path(item) for item in files if not (isinstance(item, str) and "://" in item)], uris
+def check_ingest(name: str, spec: Mapping[str, Any] | None, append_to: str | None) -> None:
+    """Hold what was asked for to its rules before anything is sent, as that may take hours.
+
+    Raises:
+        InvalidSpec: it breaks one; `param` names the field.
+    """
+    try:
+        TypeAdapter(Name).validate_python(name)
+    except ValidationError as error:
+        raise InvalidSpec(
+            f"{name!r} can't be a dataset's name; take lower-case letters, digits, '.', '_' and '-', with a"
+            " letter or digit at both ends",
+            param="name",
+        ) from error
+    body = {"uploads": ["-"], "spec": dict(spec or {}), "append_to": append_to}
+    try:
+        IngestRequest.model_validate_json(json.dumps(body, default=str))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        param = ".".join(str(part) for part in first["loc"])
+        raise InvalidSpec(f"{param}: {first['msg']}", param=param) from error
+
+
+def cancel_ingest(project: str, ingest: str) -> Call[IngestView]:
+    """Stop an ingest."""
+    return Call(
+        "POST",
+        f"{_project(project)}/ingests/{quote(ingest, safe='')}/cancel",
+        IngestView.model_validate_json,
+    )
 
 
 def get_ingest(project: str, ingest: str) -> Call[IngestView]:

@@ -15,7 +15,7 @@ from steelyard.datasets.buckets import Bucket, BucketTask, count_buckets, make_b
 from steelyard.datasets.columns import Layout
 from steelyard.datasets.decontamination import EvaluationIndex, digests_of_sets
 from steelyard.datasets.holdout import Holdout, compare_at, decide
-from steelyard.datasets.measures import Measures
+from steelyard.datasets.measures import Measures, load_tokenizer
 from steelyard.datasets.parts import Part, PartTask, make_part
 from steelyard.datasets.pool import Pool
 from steelyard.datasets.reading import MAX_FAULTS, Plan, agree, sample
@@ -25,7 +25,7 @@ from steelyard.datasets.spool import Chunk, line_chunks, needs_spool, spool
 from steelyard.datasets.stages import Example, StageTally
 from steelyard.datasets.texts import joined_texts
 from steelyard.kit.canonical import digest_file, digest_json
-from steelyard.kit.errors import InvalidDataset
+from steelyard.kit.errors import InvalidDataset, InvalidSpec
 from steelyard.specs.datasets import (
     DatasetSpec,
     ParentEntry,
@@ -125,13 +125,19 @@ def build(
     pool: Pool,
     evaluation_sets: Mapping[str, Sequence[str]],
     parents: Sequence[ParentEntry],
+    tokenizer: Path | None,
     watch: Watch,
 ) -> Built:
     """Run all passes in the work folder and return the version; nothing refers to it yet.
 
+    Args:
+        tokenizer: where the tokenizer that the spec names lies.
+
     Raises:
         InvalidDataset: the rows break the schema, or mix shapes, or none is left.
+        InvalidSpec: the tokenizer isn't there.
     """
+    _check_tokenizer(spec, tokenizer)
     folder.mkdir(parents=True, exist_ok=True)
     plan = _plan(input_, spec)
     parts = _make_parts(input_, plan, spec, folder, pool, evaluation_sets, watch)
@@ -139,7 +145,7 @@ def build(
     buckets = _make_buckets(parts, plan, spec, folder, pool, watch)
     watch(ProgressNote("compare", 0, 1, sum(bucket.rows for bucket in buckets)))
     holdout = decide(buckets, spec)
-    shards = _make_shards(buckets, holdout, plan, spec, folder, store_root, pool, watch)
+    shards = _make_shards(buckets, holdout, plan, spec, folder, store_root, tokenizer, pool, watch)
     tallies = _tallies(parts, buckets, holdout, shards, spec)
     entries = [entry for split in SPLITS for one in shards for entry in one.entries if entry.split == split]
     if not entries:
@@ -200,6 +206,17 @@ def check_faults(parts: Sequence[Part], names: list[str], max_bad: float) -> Non
         param="reading.max_bad",
         faults=[fault.describe(names) for fault in faults[:MAX_FAULTS]],
     )
+
+
+def _check_tokenizer(spec: DatasetSpec, tokenizer: Path | None) -> None:
+    """Look at it before all else: hours later is too late to say that it isn't there."""
+    if tokenizer is not None:
+        load_tokenizer(tokenizer)
+    elif spec.statistics.tokenizer is not None:
+        raise InvalidSpec(
+            f"the files of {spec.statistics.tokenizer!r} weren't given; nothing can be counted",
+            param="statistics.tokenizer",
+        )
 
 
 def _plan(input_: Input, spec: DatasetSpec) -> Plan:
@@ -279,6 +296,7 @@ def _make_shards(
     spec: DatasetSpec,
     folder: Path,
     store_root: Path,
+    tokenizer: Path | None,
     pool: Pool,
     watch: Watch,
 ) -> list[Shards]:
@@ -288,7 +306,9 @@ def _make_shards(
         rows = slice(start, start + bucket.rows)
         decisions = folder / f"decisions-{bucket.number:05d}.npy"
         np.save(decisions, np.stack([holdout.dropped[rows], holdout.leaking[rows], holdout.validation[rows]]))
-        tasks.append(ShardTask(bucket.number, bucket.path, decisions, plan.layout, spec, store_root, folder))
+        tasks.append(
+            ShardTask(bucket.number, bucket.path, decisions, plan.layout, spec, store_root, folder, tokenizer)
+        )
         start += bucket.rows
     seen = _Counter("write", len(tasks), watch)
     return pool.map(make_shards, tasks, lambda one: seen.add(sum(entry.rows for entry in one.entries)))

@@ -1,12 +1,5 @@
-"""The endings by which a remote file is known to be data."""
+"""The endings by which a remote file is known to be data: those of local ones."""
 
-_SUFFIXES = (".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".txt")
-_PACKED = ("", ".gz", ".gzip", ".zst", ".zstd")
-ENDINGS = tuple(
-    sorted((suffix + packed for suffix in _SUFFIXES for packed in _PACKED), key=len, reverse=True)
-)
+from steelyard.specs.data_endings import ENDINGS, ending_of
 
-
-def ending_of(name: str) -> str | None:
-    """Return the ending of a name, compression included, or None where it isn't one of data."""
-    return next((ending for ending in ENDINGS if name.lower().endswith(ending)), None)
+__all__ = ["ENDINGS", "ending_of"]

@@ -3,7 +3,7 @@
 import errno
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import BinaryIO
@@ -16,7 +16,7 @@ from steelyard.datasets.pool import open_pool
 from steelyard.datasets.report import save_report
 from steelyard.datasets.sources import Source, find_sources
 from steelyard.datasets.versions import FileVersions, Published
-from steelyard.datasets.work import lock_folder, remove_folder
+from steelyard.datasets.work import FORM, lock_folder, remove_folder
 from steelyard.kit.canonical import digest_json
 from steelyard.kit.errors import InvalidDataset, StorageFull
 from steelyard.specs.datasets import DatasetSpec, ParentEntry
@@ -36,12 +36,16 @@ class Request:
     """Processes; None: one per core."""
     roots: Sequence[Path] | None = None
     """Folders that inputs must lie in; None: anywhere."""
+    names: Mapping[str, str] = field(default_factory=dict[str, str])
+    """Path of an input -> what messages call it, where that isn't the path."""
     stdin: BinaryIO | None = None
     evaluation_sets: Mapping[str, Sequence[str]] | None = None
     """Texts of evaluation sets, by name, that rows must not overlap with."""
     parents: Sequence[ParentEntry] = ()
     shards: Sequence[Source] = ()
     """Shards of a version whose rows come before the inputs'."""
+    tokenizer: Path | None = None
+    """File or folder of the tokenizer that the spec names."""
     waits: bool = False
     """Whether to wait for another process that is at the same ingest; else it is a Conflict."""
 
@@ -56,6 +60,7 @@ def ingest_files(
     workers: int | None = None,
     evaluation_sets: Mapping[str, Sequence[str]] | None = None,
     stdin: BinaryIO | None = None,
+    tokenizer: Path | None = None,
     watch: Watch | None = None,
 ) -> Published:
     """Make a version of `name` from files, in a catalogue that is kept as files in the store itself.
@@ -75,6 +80,7 @@ def ingest_files(
         workers=workers,
         stdin=stdin,
         evaluation_sets=evaluation_sets,
+        tokenizer=tokenizer,
     )
     built = build_version(request, watch or _ignore)
     return FileVersions(LocalStore(store_root, mkdir=True)).publish(name, built.manifest)
@@ -104,7 +110,13 @@ def build_version(request: Request, watch: Watch) -> Built:
 
 
 def _build(request: Request, scratch: Path, watch: Watch) -> Built:
-    given = find_sources(request.inputs, scratch=scratch, roots=_roots(request, scratch), stdin=request.stdin)
+    given = find_sources(
+        request.inputs,
+        scratch=scratch,
+        roots=_roots(request, scratch),
+        stdin=request.stdin,
+        names=request.names,
+    )
     found = Input([*request.shards, *given])
     try:
         prepare(found, request.spec.reading, request.work_root / "spool", scratch, watch)
@@ -131,6 +143,7 @@ def _build_prepared(found: Input, request: Request, watch: Watch) -> Built:
                     pool=pool,
                     evaluation_sets=sets,
                     parents=request.parents,
+                    tokenizer=request.tokenizer,
                     watch=watch,
                 )
             save_report(built, request.store_root)
@@ -157,6 +170,7 @@ def _work_key(
     """Names are part of it, because parts remember which file a row came from."""
     key = {
         "engine": ENGINE,
+        "form": FORM,
         "input": list(digests),
         "names": list(names),
         "spec": request.spec.model_dump(mode="json"),

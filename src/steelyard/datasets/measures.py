@@ -19,7 +19,6 @@ from tokenizers import Tokenizer
 from steelyard.datasets.columns import Layout
 from steelyard.datasets.texts import joined_texts, turns_of
 from steelyard.kit.errors import InvalidSpec
-from steelyard.specs.datasets import StatisticsBlock
 
 _BINS = 32
 
@@ -85,34 +84,41 @@ class Measures:
         return cls({name: Histogram(**histogram) for name, histogram in done.items()})
 
 
-def measure(layout: Layout, table: pa.Table, block: StatisticsBlock) -> Measures:
-    """Measure a table's rows."""
+def measure(layout: Layout, table: pa.Table, tokenizer: Path | None) -> Measures:
+    """Measure a table's rows.
+
+    Args:
+        tokenizer: file or folder of the tokenizer whose tokens are counted.
+    """
     measures = Measures()
     texts = joined_texts(layout, table)
     measures.add("characters", _numbers(texts.str.len_chars()))
     measures.add("words", _numbers(texts.str.count_matches(r"\S+")))
     if layout.conversational:
         measures.add("turns", _numbers(turns_of(layout, table)))
-    if block.tokenizer is not None:
-        encoded = load_tokenizer(block.tokenizer).encode_batch_fast(texts.to_list(), add_special_tokens=False)
+    if tokenizer is not None:
+        encoded = load_tokenizer(tokenizer).encode_batch_fast(texts.to_list(), add_special_tokens=False)
         measures.add("tokens", np.array([len(encoding) for encoding in encoded], dtype=np.int64))
     return measures
 
 
 @lru_cache(maxsize=2)
-def load_tokenizer(name: str) -> Tokenizer:
+def load_tokenizer(place: Path) -> Tokenizer:
     """Read a `tokenizer.json`, given as the file or the folder that holds it.
 
     Raises:
-        InvalidSpec: there is none.
+        InvalidSpec: there is none, or it can't be read.
     """
-    path = Path(name) / "tokenizer.json" if Path(name).is_dir() else Path(name)
+    path = place / "tokenizer.json" if place.is_dir() else place
     if not path.is_file():
+        raise InvalidSpec("the model has no tokenizer.json; name another", param="statistics.tokenizer")
+    try:
+        return Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
         raise InvalidSpec(
-            f"{name}: no tokenizer.json is there; name the file or a model's folder",
+            f"the model's tokenizer.json can't be read ({str(error)[:200]}); name another",
             param="statistics.tokenizer",
-        )
-    return Tokenizer.from_file(str(path))
+        ) from error
 
 
 def _numbers(series: pl.Series) -> NDArray[np.int64]:

@@ -20,6 +20,8 @@ class IngestOrder:
     project_id: str = ""
     inputs: list[str] = field(default_factory=list[str])
     """Paths of uploads, and URIs."""
+    names: dict[str, str] = field(default_factory=dict[str, str])
+    """Path of an upload -> what messages call it."""
     spec: dict[str, Any] = field(default_factory=dict[str, Any])
     parent: dict[str, Any] | None = None
     """`ref` and `manifest` of the version that the rows are appended to."""
@@ -45,8 +47,8 @@ async def pin_derivation(session: AsyncSession, project: ProjectId, request: Der
     return {"rows": request.rows, "parents": parents, "decontaminate": request.decontaminate}
 
 
-async def order_of(session: AsyncSession, row: IngestRow, paths: list[str]) -> IngestOrder:
-    """Return the order of an ingest whose uploads lie at `paths`."""
+async def order_of(session: AsyncSession, row: IngestRow, paths: dict[str, str]) -> IngestOrder:
+    """Return the order of an ingest whose uploads lie at `paths`, by their ids."""
     project = ProjectId(row.project_id)
     derive: dict[str, Any] | None = row.uploads.get("derive")
     if derive is not None:
@@ -63,7 +65,8 @@ async def order_of(session: AsyncSession, row: IngestRow, paths: list[str]) -> I
     return IngestOrder(
         False,
         row.project_id,
-        inputs=[*paths, *row.uploads.get("uris", [])],
+        inputs=[*paths.values(), *row.uploads.get("uris", [])],
+        names={paths[upload]: name for upload, name in row.uploads.get("names", {}).items()},
         spec=row.spec,
         parent=await _manifest(session, project, ref) if ref else None,
         decontaminate=bool(row.uploads.get("decontaminate")),

@@ -24,9 +24,11 @@ _BAD_INPUT_EXIT = 64
 
 
 def main(order_file: Path) -> int:
-    """Carry out an order: `{"inputs", "spec", "parent", "derive", "store_root", "work_root", "roots"}`.
+    """Carry out an order.
 
-    `evaluation_sets` is a file of `{name: [text, ...]}`; rows that overlap with one are dropped.
+    `{"inputs", "names", "spec", "parent", "derive", "store_root", "work_root", "roots"}` are as in `Request`.
+    `tokenizer` is the folder of the tokenizer that the spec names. `evaluation_sets` is a file of
+    `{name: [text, ...]}`; rows that overlap with one are dropped.
     """
     die_with_parent()
     order: dict[str, Any] = json.loads(order_file.read_text())
@@ -52,11 +54,13 @@ def main(order_file: Path) -> int:
 def _ingest(order: dict[str, Any]) -> VersionManifest:
     request = Request(
         inputs=order["inputs"],
+        names=order.get("names") or {},
         spec=DatasetSpec.model_validate_json(json.dumps(order["spec"])),
         store_root=Path(order["store_root"]),
         work_root=Path(order["work_root"]),
         roots=[Path(root) for root in order["roots"]],
         evaluation_sets=_sets(order),
+        tokenizer=Path(order["tokenizer"]) if order.get("tokenizer") else None,
         waits=True,
     )
     if order.get("parent") is not None:

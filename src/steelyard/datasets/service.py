@@ -13,12 +13,13 @@ from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.datasets.orders import IngestOrder, order_of, pin_derivation
 from steelyard.datasets.origins import refuse_uri
 from steelyard.datasets.sweeping import SWEEP_LOCK
+from steelyard.datasets.tokenizers import TOKENIZER_PARAM, refuse_tokenizer
 from steelyard.datasets.uploads import UploadService, find_uploads
 from steelyard.datasets.versions import view_of
 from steelyard.governance import access, audit
 from steelyard.governance.identity import Actor
 from steelyard.kit.clock import Clock, utc_now
-from steelyard.kit.errors import InvalidRequest, NotFound
+from steelyard.kit.errors import Conflict, InvalidRequest, NotFound
 from steelyard.kit.ids import new_id
 from steelyard.specs.access import Permission
 from steelyard.specs.datasets import DatasetVersionView, VersionManifest
@@ -35,6 +36,7 @@ from steelyard.storage.outbox import enqueue
 from steelyard.storage.tables import DatasetRow, DatasetVersionRow, IngestRow
 
 INGEST_TOPIC = "start_ingest"
+_ENDED = ("succeeded", "failed", "cancelled")
 
 
 class DatasetService:
@@ -42,6 +44,7 @@ class DatasetService:
 
     Args:
         sources: prefixes of the URIs that an ingest may read from.
+        model_roots: folders in which a spec may name a tokenizer.
     """
 
     def __init__(
@@ -50,10 +53,12 @@ class DatasetService:
         uploads: UploadService,
         sources: Sequence[str] = (),
         clock: Clock = utc_now,
+        model_roots: Sequence[Path] = (),
     ) -> None:
         self._database = database
         self._uploads = uploads
         self._sources = sources
+        self._model_roots = model_roots
         self._clock = clock
 
     async def request_ingest(
@@ -62,17 +67,16 @@ class DatasetService:
         """Ask for an ingest. The same bytes with the same spec end in the same version.
 
         Raises:
-            InvalidRequest: an upload isn't there.
+            InvalidRequest: an upload isn't there, or something lies where nothing may be read.
             NotFound: no such project.
         """
-        for place, uri in enumerate(request.uris):
-            if (reason := refuse_uri(uri, self._sources)) is not None:
-                raise InvalidRequest(f"{uri}: {reason}", param=f"uris.{place}")
+        self._refuse_places(request)
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
             uploads = await find_uploads(session, checked, request.uploads)
             inputs = {
                 "files": [[row.id, row.filename] for row in uploads],
+                "names": {row.id: request.names[row.id] for row in uploads if row.id in request.names},
                 "uris": request.uris,
                 "append_to": await _parent_ref(session, checked, request),
                 "decontaminate": request.decontaminate,
@@ -84,6 +88,15 @@ class DatasetService:
                 detail={"ingest": ingest_id, "uploads": request.uploads, "uris": request.uris},
             )  # fmt: skip
             return await _view(session, await session.get_one(IngestRow, ingest_id))
+
+    def _refuse_places(self, request: IngestRequest) -> None:
+        for place, uri in enumerate(request.uris):
+            if (reason := refuse_uri(uri, self._sources)) is not None:
+                raise InvalidRequest(f"{uri}: {reason}", param=f"uris.{place}")
+        tokenizer = request.spec.statistics.tokenizer
+        reason = refuse_tokenizer(tokenizer, self._model_roots) if tokenizer else None
+        if reason is not None:
+            raise InvalidRequest(reason, param=TOKENIZER_PARAM)
 
     async def request_derivation(
         self, actor: Actor, project: str, name: str, request: DeriveRequest
@@ -117,6 +130,39 @@ class DatasetService:
             if row is None or row.project_id != checked:
                 raise NotFound(f"no ingest {ingest_id!r} in project {project!r}")
             return await _view(session, row)
+
+    async def cancel_ingest(self, actor: Actor, project: str, ingest_id: str) -> IngestView:
+        """Stop an ingest before it makes a version. Cancelled again, nothing changes.
+
+        What it finished is taken up by the same ingest, asked for anew.
+
+        Raises:
+            Conflict: it has ended.
+            NotFound: no such ingest in the project.
+        """
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.DATASET_WRITE)
+            row = await session.get(IngestRow, ingest_id, with_for_update=True)
+            if row is None or row.project_id != checked:
+                raise NotFound(f"no ingest {ingest_id!r} in project {project!r}")
+            if row.state in ("succeeded", "failed"):
+                raise Conflict(f"ingest {ingest_id} has {row.state}; there is nothing to stop")
+            if row.state != "cancelled":
+                message = f"cancelled by {actor.id}; the same command goes on where it was"
+                row.state = "cancelled"
+                row.error = {"type": "conflict_error", "code": "cancelled", "message": message}
+                row.updated_at = self._clock()
+                await audit.record(
+                    session, actor, "data.cancel", "dataset", row.name, project_id=checked,
+                    detail={"ingest": ingest_id},
+                )  # fmt: skip
+            return await _view(session, row)
+
+    async def is_cancelled(self, ingest_id: str) -> bool:
+        """Whether somebody has cancelled an ingest."""
+        async with self._database.transaction() as session:
+            state = await session.scalar(select(IngestRow.state).where(IngestRow.id == ingest_id))
+            return state == "cancelled"
 
     async def search(self, actor: Actor, project: str) -> list[DatasetSummary]:
         """Return a project's datasets by name."""
@@ -157,13 +203,15 @@ class DatasetService:
         """
         async with self._database.transaction() as session:
             row = await _locked(session, ingest_id)
-            if row.state in ("succeeded", "failed"):
+            if row.state in _ENDED:
                 return IngestOrder(done=True)
             # Whoever sweeps abandoned objects holds this lock alone: it must not take one that we find there.
             await session.execute(select(func.pg_advisory_xact_lock_shared(SWEEP_LOCK)))
             row.state = "running"
             row.updated_at = self._clock()
-            paths = [str(self._uploads.path(upload, filename)) for upload, filename in row.uploads["files"]]
+            paths = {
+                upload: str(self._uploads.path(upload, filename)) for upload, filename in row.uploads["files"]
+            }
             return await order_of(session, row, paths)
 
     async def note_progress(self, ingest_id: str, progress: dict[str, Any]) -> None:
@@ -177,7 +225,7 @@ class DatasetService:
         """Give what was built its number, or find the version with its digest; safe to call again."""
         async with self._database.transaction() as session:
             row = await _locked(session, ingest_id)
-            if row.state == "succeeded":
+            if row.state in ("succeeded", "cancelled"):
                 return
             row.version, row.created = await _publish(session, row, manifest)
             row.state = "succeeded"
@@ -187,7 +235,7 @@ class DatasetService:
         """Store why there is no version."""
         async with self._database.transaction() as session:
             row = await _locked(session, ingest_id)
-            if row.state != "succeeded":
+            if row.state not in ("succeeded", "cancelled"):
                 row.state, row.error = "failed", error
                 row.updated_at = self._clock()
 

@@ -36,6 +36,7 @@ class ShardTask:
     spec: DatasetSpec
     store_root: Path
     folder: Path
+    tokenizer: Path | None = None
 
 
 @dataclass
@@ -95,7 +96,7 @@ def _add_split(task: ShardTask, table: pa.Table, split: SplitName, shards: Shard
     )
     part.unlink()
     shards.entries.append(entry)
-    shards.measures[split] = measure(task.layout, table, task.spec.statistics)
+    shards.measures[split] = measure(task.layout, table, task.tokenizer)
 
 
 def _freeze(shards: Shards) -> dict[str, Any]:

@@ -6,7 +6,7 @@ is refused. Archives (zip, tar) are refused, so no member's name is ever used as
 
 import glob
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import BinaryIO, Literal
@@ -48,6 +48,7 @@ def find_sources(
     scratch: Path,
     roots: Sequence[Path] | None = None,
     stdin: BinaryIO | None = None,
+    names: Mapping[str, str] | None = None,
 ) -> list[Source]:
     """Return the files that `inputs` stand for, sorted by name, each once.
 
@@ -56,19 +57,22 @@ def find_sources(
         scratch: folder that downloads and standard input go to.
         roots: folders that local paths must lie in; None: anywhere.
         stdin: what `-` reads.
+        names: path -> what messages call it, where that isn't the path.
 
     Raises:
         InvalidDataset: nothing is there, or a file's kind isn't known.
         PermissionDenied: a path leads out of `roots`.
     """
-    found: dict[str, Source] = {}
+    called = names or {}
+    found: dict[tuple[str, str], Source] = {}
     for item in inputs:
-        for name, path in _expand(str(item), scratch, stdin):
+        for place, path in _expand(str(item), scratch, stdin):
+            name = called.get(place, place)
             _confine(path, name, roots)
-            found[name] = _source(name, path)
+            found[name, place] = _source(name, path)
     if not found:
         raise InvalidDataset("no input files; name at least one file, folder, glob or URI")
-    sources = [found[name] for name in sorted(found)]
+    sources = [found[key] for key in sorted(found)]
     return sources if roots is None else _named_by_ending(sources)
 
 
@@ -167,7 +171,7 @@ def _known() -> str:
 
 def _named_by_ending(sources: list[Source]) -> list[Source]:
     """Call files by their last names alone, where those differ: a server's folders mean nothing to a user."""
-    last = [source.name if "://" in source.name else Path(source.name).name for source in sources]
+    last = [Path(source.name).name if source.name == str(source.path) else source.name for source in sources]
     if len(set(last)) < len(last):
         return sources
     return [replace(source, name=name) for source, name in zip(sources, last, strict=True)]

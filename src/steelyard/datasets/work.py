@@ -15,6 +15,9 @@ from typing import IO, Any
 
 from steelyard.kit.errors import Conflict
 
+FORM = "2"
+"""Of the files in the folder. It goes up whenever they change, so that no release reads another's."""
+
 
 @contextmanager
 def lock_folder(folder: Path, *, wait: bool = False) -> Generator[None]:

@@ -28,6 +28,7 @@ from steelyard.datasets.sweeping import SweepingService
 from steelyard.datasets.token_sweeping import TokenSweepingService
 from steelyard.datasets.tokenized import TokenizedService
 from steelyard.datasets.tokenized_queries import TokenizedQueryService
+from steelyard.datasets.tokenizers import TokenizerLocator, refuse_tokenizer
 from steelyard.datasets.uploads import UploadService
 from steelyard.evals.queries import EvaluationQueryService
 from steelyard.evals.samples import SampleReader
@@ -101,8 +102,8 @@ from steelyard.server.login import build_login
 from steelyard.server.promotions import PromotionParts, address_policy, build_promotions
 from steelyard.server.settings import Settings
 from steelyard.specs.datasets import VersionManifest
-from steelyard.storage.bucket_settings import uses_bucket
 from steelyard.storage.bucket import bucket_of_environment
+from steelyard.storage.bucket_settings import uses_bucket
 from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile
 from steelyard.storage.notifications import Listener
@@ -144,10 +145,10 @@ def lay_ground(settings: Settings, process: str, pool_size: int, login: ApiLogin
 
     Raises:
         Unavailable: the platform was never started in this home.
-    """
         BucketMisconfigured: the settings of the object store can't be right.
-    layout = HomeLayout(settings.home)
+    """
     bucket_of_environment()
+    layout = HomeLayout(settings.home)
     addresses = read_platform(settings.home)
     dsn = login.dsn if login else database_dsn(settings.home, settings.database_dsn)
     walled = login is not None and login.as_owner
@@ -205,7 +206,9 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         queries=QueryService(ground.database),
         reports=ReportService(ground.database, settings.lease_seconds, awaits_bucket=uses_bucket()),
         models=ModelQueryService(ground.database),
-        datasets=DatasetService(ground.database, ground.uploads, settings.data_sources),
+        datasets=DatasetService(
+            ground.database, ground.uploads, settings.data_sources, model_roots=settings.model_roots
+        ),
         deletion=DeletionService(ground.database),
         multipart=MultipartService(ground.database, ground.uploads),
         dataset_files=ground.dataset_files,
@@ -313,6 +316,9 @@ def build_worker(settings: Settings) -> WorkerParts:
         layout.objects,
         work_root,
         uploads_folder(layout.objects),
+        TokenizerLocator(
+            layout.cache / "models", partial(refuse_tokenizer, roots=settings.model_roots)
+        ).locate,
     )
     sweeping = SweepingService(
         database,

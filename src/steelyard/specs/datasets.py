@@ -146,8 +146,9 @@ class SplitBlock(Spec):
 class StatisticsBlock(Spec):
     """What is counted for the report."""
 
-    tokenizer: str | None = None
-    """A `tokenizer.json` file or a folder that holds one; null: characters and words alone."""
+    tokenizer: Annotated[str, Field(min_length=1, max_length=512)] | None = None
+    """The model whose tokens are counted: `builtin/...`, a Hugging Face id, or a folder that the operator
+    allows. Null: characters and words alone."""
 
 
 class DatasetSpec(Spec):

@@ -17,6 +17,8 @@ class IngestRequest(Spec):
 
     uploads: Annotated[list[str], Field(max_length=10_000)] = []
     """Ids of uploads of the same project."""
+    names: Annotated[dict[str, Annotated[str, Field(max_length=512)]], Field(max_length=10_000)] = {}
+    """Upload -> what messages and reports call it; its filename, if left out."""
     uris: Annotated[list[Annotated[str, Field(max_length=2048)]], Field(max_length=100)] = []
     """`s3://BUCKET/PREFIX` and `hf://datasets/OWNER/NAME[@REVISION]`, as far as the operator allows them."""
     spec: DatasetSpec = DatasetSpec()
@@ -116,7 +118,7 @@ class IngestView(Message):
 
     id: str
     name: str
-    state: Literal["queued", "running", "succeeded", "failed"]
+    state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     progress: IngestProgress | None
     error: ErrorBody | None
     version: DatasetVersionView | None

@@ -29,12 +29,16 @@ from steelyard.specs.states import Reason
 from steelyard.trainers.builtin import PREFIX, ResolvedModel, ensure_builtin
 
 _PATTERNS = ["*.json", "*.safetensors", "*.model", "*.jinja", "*.txt"]
+_TOKENIZER_PATTERNS = ["tokenizer.json"]
 
 
-def resolve_model(name: str, revision: str | None, cache: Path) -> ResolvedModel:
+def resolve_model(
+    name: str, revision: str | None, cache: Path, *, only_tokenizer: bool = False
+) -> ResolvedModel:
     """Make `name` a local folder: a built-in model, a folder of this node, or a Hugging Face id.
 
-    An id is downloaded below `cache` and pinned to the commit that `revision` names now.
+    An id is downloaded below `cache` and pinned to the commit that `revision` names now; with
+    `only_tokenizer` without its weights, and a folder needs none.
 
     Raises:
         RunFailure: there is no such model (never retried), or the hub does not answer (transient).
@@ -42,8 +46,8 @@ def resolve_model(name: str, revision: str | None, cache: Path) -> ResolvedModel
     if name.startswith(PREFIX):
         return ensure_builtin(name, cache)
     if name.startswith(("/", ".", "~")):
-        return _resolve_folder(Path(name).expanduser())
-    return _download(name, revision, cache)
+        return _resolve_folder(Path(name).expanduser(), "tokenizer.json" if only_tokenizer else "config.json")
+    return _download(name, revision, cache, _TOKENIZER_PATTERNS if only_tokenizer else _PATTERNS)
 
 
 def resolve_command(arguments: Sequence[str]) -> int:
@@ -52,9 +56,12 @@ def resolve_command(arguments: Sequence[str]) -> int:
     parser.add_argument("name")
     parser.add_argument("--revision")
     parser.add_argument("--cache", type=Path, required=True)
+    parser.add_argument("--only-tokenizer", action="store_true")
     options = parser.parse_args(arguments)
     try:
-        model = resolve_model(options.name, options.revision, options.cache.absolute())
+        model = resolve_model(
+            options.name, options.revision, options.cache.absolute(), only_tokenizer=options.only_tokenizer
+        )
     except RunFailure as failure:
         error = {"code": failure.reason, "message": failure.message, "param": failure.param}
         print(json.dumps({"error": error}))  # noqa: T201 - the answer
@@ -64,17 +71,17 @@ def resolve_command(arguments: Sequence[str]) -> int:
     return ExitCode.DONE
 
 
-def _resolve_folder(folder: Path) -> ResolvedModel:
+def _resolve_folder(folder: Path, needed: str) -> ResolvedModel:
     folder = folder.resolve()
-    if not (folder / "config.json").exists():
-        raise _not_found(f"The folder {folder} holds no model (no config.json): name one on this node.")
+    if not (folder / needed).exists():
+        raise _not_found(f"The folder {folder} holds no model (no {needed}): name one on this node.")
     return ResolvedModel(folder, _digest(folder))
 
 
-def _download(name: str, revision: str | None, cache: Path) -> ResolvedModel:
+def _download(name: str, revision: str | None, cache: Path, patterns: list[str]) -> ResolvedModel:
     try:
         path = snapshot_download(
-            name, revision=revision, cache_dir=cache / "huggingface", allow_patterns=_PATTERNS
+            name, revision=revision, cache_dir=cache / "huggingface", allow_patterns=patterns
         )
     except GatedRepoError as error:
         raise _not_found(

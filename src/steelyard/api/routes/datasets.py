@@ -79,6 +79,14 @@ async def get_ingest(project: str, ingest: str, actor: CurrentActor, services: C
     return await services.datasets.get_ingest(actor, project, ingest)
 
 
+@router.post("/ingests/{ingest}/cancel", openapi_extra=permits(Permission.DATASET_WRITE))
+async def cancel_ingest(
+    project: str, ingest: str, actor: CurrentActor, services: CurrentServices
+) -> IngestView:
+    """Stop an ingest before it makes a version; the same ingest, asked for again, goes on where it was."""
+    return await services.datasets.cancel_ingest(actor, project, ingest)
+
+
 @router.get("/datasets", openapi_extra=permits(Permission.DATASET_READ))
 async def list_datasets(
     project: str, actor: CurrentActor, services: CurrentServices
