@@ -66,7 +66,7 @@ class Gate:
     """A way to the server that notes each request, and holds up those that `holds` says, until it is opened.
 
     They are dropped then, unless it `lets_on`. Requests for which `refuses` has a status are answered with
-    it; headers that begin with `drops` don't pass.
+    it; headers that begin with `drops` don't pass, and those that `adds` gives for a request are added.
     """
 
     server: str
@@ -75,14 +75,17 @@ class Gate:
     lets_on: bool = False
     refuses: Callable[[str, str], int | None] = lambda _method, _path: None
     drops: str = ""
+    adds: Callable[[dict[str, str]], dict[str, str]] = lambda _headers: {}
     held: threading.Event = field(default_factory=threading.Event)
     opened: threading.Event = field(default_factory=threading.Event)
     asked: list[tuple[str, str]] = field(default_factory=list[tuple[str, str]])
     headers: dict[str, dict[str, str]] = field(default_factory=dict[str, dict[str, str]])
 
-    def passes(self, header: str) -> bool:
-        """Whether a request's header is passed on."""
-        return header != "Host" and not (self.drops and header.lower().startswith(self.drops))
+    def passed(self, headers: dict[str, str]) -> dict[str, str]:
+        """Return the headers that a request with these is passed on with."""
+        lower = {name.lower(): value for name, value in headers.items() if name != "Host"}
+        kept = {name: lower[name] for name in lower if not self.drops or not name.startswith(self.drops)}
+        return kept | self.adds(lower)
 
     def puts(self) -> list[str]:
         """Return the paths that were written, without their queries."""
@@ -116,7 +119,7 @@ def gate_to(server: str) -> Generator[Gate]:
                 self.command,
                 f"{gate.server}{self.path}",
                 content=data,
-                headers={name: value for name, value in self.headers.items() if gate.passes(name)},
+                headers=gate.passed(dict(self.headers.items())),
                 timeout=30.0,
             )
             self.send_response(answer.status_code)

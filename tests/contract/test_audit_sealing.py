@@ -335,8 +335,10 @@ class TestShelves:
     def test_a_bucket_keeps_every_one_and_overwrites_none(self, tmp_path: Path) -> None:
         bucket = CheckpointBucket.from_url(f"file://{tmp_path}")
         moment = datetime(2026, 1, 31, tzinfo=UTC)
-        for note in ("first", "second"):
-            bucket.publish(7, note, moment, SIGNER.verifier)
+        for _ in range(2):
+            bucket.publish(7, "first", moment, SIGNER.verifier)
+        with pytest.raises(TamperedTrail, match="another checkpoint over 7 rows"):
+            bucket.publish(7, "second", moment, SIGNER.verifier)
 
         assert (tmp_path / "00000000000000000007.checkpoint").read_text() == "first"
         assert (tmp_path / "audit.pub").read_text() == f"{SIGNER.verifier}\n"

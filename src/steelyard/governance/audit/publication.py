@@ -24,6 +24,7 @@ class Shelf(Protocol):
 
         Raises:
             Unavailable, OSError: it couldn't be kept.
+            TamperedTrail: another one of this size was kept before.
         """
         ...
 
