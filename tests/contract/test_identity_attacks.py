@@ -1,6 +1,8 @@
 """Old tokens, wide grants, last owners, replays, demotions in the middle of a job, users who are gone."""
 
 import asyncio
+import itertools
+from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -14,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from tests.control_plane import ControlPlane, serve
 
 from steelyard.api.examples import FINE_TUNE_EXAMPLE
+from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import utc_now
 from steelyard.storage.database import Database
 from steelyard.storage.tables import ApiTokenRow, AuditRow, JobRow, PrincipalRow
@@ -477,3 +480,40 @@ _DATASET = """
     VALUES (:project, 'support-chats', 3, 'sha256:00', 'messages', 1, 1, '{}', 'somebody')
     ON CONFLICT DO NOTHING
 """
+
+
+async def test_a_change_is_on_record_with_what_was_and_what_is(
+    plane: ControlPlane, people: People, admin: httpx.AsyncClient
+) -> None:
+    """Each act's `before` is the `after` of the one before it, so nothing changed in between unseen."""
+    await people.make("ada", "alpha/viewer", "alpha/developer")
+    ada = "ada@example.com"
+    await admin.put(f"/v1/organizations/acme/members/{ada}/roles/auditor")
+    await admin.delete(f"/v1/organizations/acme/members/{ada}/roles/auditor")
+    await admin.delete(f"/v1/projects/alpha/members/{ada}/roles/viewer")
+    for price in ("1", "2"):
+        await admin.put("/v1/pool/flavors/gpu", json={"price_per_gpu_hour": price})
+        await admin.put("/v1/projects/alpha/quotas/gpu", json={"nominal": int(price)})
+        await admin.put("/v1/projects/alpha/budget", json={"money": price})
+    job = (await admin.post(JOBS, json=await _spec(plane))).json()["id"]
+    for priority in (600, 700):
+        answer = await admin.post(f"{JOBS}/{job}/priority", json={"priority": priority})
+        assert answer.status_code < 300, answer.text
+    await admin.post(f"/v1/users/{ada}/disable")
+    await admin.post(f"/v1/users/{ada}/enable")
+    async with plane.database.transaction() as session:
+        rows = list(
+            await session.scalars(
+                select(AuditRow).where(AuditRow.detail.has_key("before")).order_by(AuditRow.id)
+            )
+        )
+    chains: dict[tuple[str, str | None], list[AuditRow]] = defaultdict(list)
+    for row in rows:
+        for value, digest in (("before", row.before_digest), ("after", row.after_digest)):
+            assert digest == (None if row.detail[value] is None else digest_json(row.detail[value]))
+        chains[row.verb.split(".")[0], row.object_id].append(row)
+    kinds = {kind for kind, _ in chains}
+    assert {"flavor", "quota", "budget", "member", "organization_member", "job", "user"} <= kinds
+    for chain in chains.values():
+        for earlier, later in itertools.pairwise(chain):
+            assert later.before_digest == earlier.after_digest, (earlier.verb, later.verb)

@@ -63,13 +63,15 @@ class PoolService:
                 "updated_by": actor.id,
                 "updated_at": self._clock(),
             }
+            row = await session.get(FlavorRow, name, with_for_update=True)
+            before = _flavor_spec(row).model_dump(mode="json") if row else None
             await session.execute(
                 upsert(FlavorRow)
                 .values(name=name, **values)
                 .on_conflict_do_update(index_elements=["name"], set_=values)
             )
-            await audit.record(
-                session, actor, "flavor.set", "flavor", name, detail=flavor.model_dump(mode="json")
+            await audit.record_change(
+                session, actor, "flavor.set", "flavor", name, before, flavor.model_dump(mode="json")
             )
             await wake_scheduler(session)
             found = await _flavors(session, await _nodes(session, self._clock()))
@@ -85,21 +87,21 @@ class PoolService:
                 "updated_by": actor.id,
                 "updated_at": self._clock(),
             }
+            row = await session.get(PoolSettingsRow, True, with_for_update=True)
+            before = {"currency": row.currency, "policy": row.policy} if row else None
             await session.execute(
                 upsert(PoolSettingsRow)
                 .values(only_row=True, **values)
                 .on_conflict_do_update(index_elements=["only_row"], set_=values)
             )
-            await audit.record(
-                session,
-                actor,
-                "pool.set",
-                "pool",
-                "pool",
-                detail={"currency": settings.currency, "policy": values["policy"]},
-            )
+            after = {"currency": settings.currency, "policy": values["policy"]}
+            await audit.record_change(session, actor, "pool.set", "pool", "pool", before, after)
             await wake_scheduler(session)
         return settings
+
+
+def _flavor_spec(row: FlavorRow) -> FlavorSpec:
+    return FlavorSpec(gpu_type=row.gpu_type, spot=row.spot, price_per_gpu_hour=row.price_per_gpu_hour)
 
 
 async def node_view(session: AsyncSession, name: str, now: datetime) -> NodeView:

@@ -61,6 +61,7 @@ class QuotaService:
                 raise InvalidRequest("lending_limit must not be greater than nominal", param="lending_limit")
             now = self._clock()
             quota = change.model_dump(exclude={"weight"}) | {"updated_by": actor.id, "updated_at": now}
+            before = await _stored(session, project, flavor)
             await session.execute(
                 upsert(QuotaRow)
                 .values(project_id=project, flavor=flavor, **quota)
@@ -68,10 +69,11 @@ class QuotaService:
             )
             if change.weight is not None:
                 await self._put_share(session, actor, project, {"weight": change.weight})
-            detail = {"flavor": flavor, **change.model_dump(mode="json")}
-            await audit.record(
-                session, actor, "quota.set", "quota", project, project_id=project, detail=detail
-            )
+            after = await _stored(session, project, flavor)
+            await audit.record_change(
+                session, actor, "quota.set", "quota", project, before, after,
+                project_id=project, detail={"flavor": flavor},
+            )  # fmt: skip
             await wake_scheduler(session)
             return await self._standing(session, ProjectId(project))
 
@@ -86,9 +88,12 @@ class QuotaService:
             await access.authorize_installation(session, actor, Permission.QUOTA_WRITE)
             await _require(session, project)
             rule = None if idle is None else idle.model_dump(mode="json")
+            stored = await session.scalar(
+                select(ProjectShareRow.idle).where(ProjectShareRow.project_id == project).with_for_update()
+            )
             await self._put_share(session, actor, project, {"idle": rule})
-            await audit.record(
-                session, actor, "idle.set", "quota", project, project_id=project, detail={"idle": rule}
+            await audit.record_change(
+                session, actor, "idle.set", "quota", project, stored, rule, project_id=project
             )
             return await self._standing(session, ProjectId(project))
 
@@ -120,6 +125,26 @@ class QuotaService:
             idle=idle if own is None else IdlePolicy.model_validate(own, strict=False),
             idle_is_own=own is not None,
         )
+
+
+async def _stored(session: AsyncSession, project: str, flavor: str) -> dict[str, Any] | None:
+    """Return a quota as the database has it, with the project's weight; nobody else changes it meanwhile."""
+    row = (
+        await session.execute(
+            select(QuotaRow.nominal, QuotaRow.borrowing_limit, QuotaRow.lending_limit)
+            .where(QuotaRow.project_id == project, QuotaRow.flavor == flavor)
+            .with_for_update()
+        )
+    ).one_or_none()
+    weight = await session.scalar(select(ProjectShareRow.weight).where(ProjectShareRow.project_id == project))
+    if row is None:
+        return None
+    return {
+        "nominal": row.nominal,
+        "borrowing_limit": row.borrowing_limit,
+        "lending_limit": row.lending_limit,
+        "weight": 1.0 if weight is None else weight,
+    }
 
 
 async def quota_effect(

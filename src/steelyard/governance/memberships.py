@@ -101,8 +101,10 @@ class MembershipService:
             )
             if gone is None:
                 raise _not_held(principal, role)
-            await audit.record(
+            left = await _roles_in_project(session, checked, principal)
+            await audit.record_change(
                 session, actor, "member.revoke", "principal", principal,
+                {"roles": sorted([*left, role.value])}, {"roles": left},
                 project_id=checked, detail={"role": role.value},
             )  # fmt: skip
 
@@ -139,8 +141,10 @@ class MembershipService:
                 raise _not_held(principal, role)
             if role is OrganizationRole.OWNER:
                 await require_owner(session, checked)
-            await audit.record(
+            left = await _roles_in_organization(session, checked, principal)
+            await audit.record_change(
                 session, actor, "organization_member.revoke", "principal", principal,
+                {"roles": sorted([*left, role.value])}, {"roles": left},
                 detail={"organization": checked, "role": role.value},
             )  # fmt: skip
 
@@ -156,8 +160,10 @@ async def add_project_role(
         .returning(ProjectMemberRow.role)
     )
     if new is not None:
-        await audit.record(
+        held = await _roles_in_project(session, project, principal)
+        await audit.record_change(
             session, actor, "member.grant", "principal", principal,
+            {"roles": [name for name in held if name != role.value]}, {"roles": held},
             project_id=project, detail={"role": role.value},
         )  # fmt: skip
 
@@ -173,10 +179,28 @@ async def add_organization_role(
         .returning(OrganizationMemberRow.role)
     )
     if new is not None:
-        await audit.record(
+        held = await _roles_in_organization(session, organization, principal)
+        await audit.record_change(
             session, actor, "organization_member.grant", "principal", principal,
+            {"roles": [name for name in held if name != role.value]}, {"roles": held},
             detail={"organization": organization, "role": role.value},
         )  # fmt: skip
+
+
+async def _roles_in_project(session: AsyncSession, project: str, principal: str) -> list[str]:
+    """Return the roles that somebody was given in a project, by name; not those of his groups."""
+    query = select(ProjectMemberRow.role).where(
+        ProjectMemberRow.project_id == project, ProjectMemberRow.principal_id == principal
+    )
+    return sorted(await session.scalars(query))
+
+
+async def _roles_in_organization(session: AsyncSession, organization: str, principal: str) -> list[str]:
+    query = select(OrganizationMemberRow.role).where(
+        OrganizationMemberRow.organization_id == organization,
+        OrganizationMemberRow.principal_id == principal,
+    )
+    return sorted(await session.scalars(query))
 
 
 async def hold_owners(session: AsyncSession, organization: str) -> None:

@@ -104,9 +104,9 @@ class OrganizationService:
             )
             if row is None:
                 raise Conflict(f"group {request.group!r} has that role already", param="group")
-            await audit.record(
-                session, actor, "group.map", "group_mapping", row.id, project_id=row.project_id,
-                detail={"organization": checked, "group": row.group_name, "role": row.role},
+            await audit.record_change(
+                session, actor, "group.map", "group_mapping", row.id, None, _plain(row),
+                project_id=row.project_id,
             )  # fmt: skip
             return _mapping_view(row)
 
@@ -141,10 +141,20 @@ class OrganizationService:
                 raise NotFound(f"no mapping {mapping!r} in organization {checked!r}", param="mapping")
             if row.role == OrganizationRole.OWNER:
                 await require_owner(session, checked)
-            await audit.record(
-                session, actor, "group.unmap", "group_mapping", row.id, project_id=row.project_id,
-                detail={"organization": checked, "group": row.group_name, "role": row.role},
+            await audit.record_change(
+                session, actor, "group.unmap", "group_mapping", row.id, _plain(row), None,
+                project_id=row.project_id,
             )  # fmt: skip
+
+
+def _plain(row: GroupMappingRow) -> dict[str, str | None]:
+    return {
+        "organization": row.organization_id,
+        "project": row.project_id,
+        "issuer": row.issuer,
+        "group": row.group_name,
+        "role": row.role,
+    }
 
 
 def organization_view(row: Row[Any]) -> OrganizationView:

@@ -70,6 +70,11 @@ async def free_name(session: AsyncSession, wanted: str | None) -> str:
     return next((name for name in names if name not in taken), new_id("usr"))
 
 
+def standing_words(disabled_at: datetime | None, deleted_at: datetime | None) -> dict[str, bool]:
+    """Say for the audit trail whether an account is open."""
+    return {"disabled": disabled_at is not None, "deleted": deleted_at is not None}
+
+
 def require_open(row: PrincipalRow) -> None:
     """Refuse what a closed account can't have done to it.
 

@@ -117,6 +117,9 @@ class ProjectService:
     async def _set_archived(
         self, session: AsyncSession, actor: Actor, project: access.ProjectId, verb: str, *, archived: bool
     ) -> ProjectView:
+        was = await session.scalar(
+            select(ProjectRow.archived_at).where(ProjectRow.id == project).with_for_update()
+        )
         row = (
             await session.scalars(
                 update(ProjectRow)
@@ -127,7 +130,10 @@ class ProjectService:
                 .returning(ProjectRow)
             )
         ).one()
-        await audit.record(session, actor, verb, "project", project, project_id=project)
+        await audit.record_change(
+            session, actor, verb, "project", project, {"archived": was is not None}, {"archived": archived},
+            project_id=project,
+        )  # fmt: skip
         return _view(row)
 
 

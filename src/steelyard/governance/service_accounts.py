@@ -9,7 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.governance import access, audit
 from steelyard.governance.identity import Actor
 from steelyard.governance.memberships import hold_owners, require_owner
-from steelyard.governance.principals import require_open
+from steelyard.governance.principals import require_open, standing_words
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import Conflict, NotFound
 from steelyard.specs.access import Permission
@@ -121,8 +121,9 @@ class ServiceAccountService:
                 await session.flush()
                 if is_owner and verb != "enable":
                     await require_owner(session, checked)
-                await audit.record(
+                await audit.record_change(
                     session, actor, f"service_account.{verb}", "service_account", row.id,
+                    standing_words(*before), standing_words(row.disabled_at, row.deleted_at),
                     detail={"organization": checked},
                 )  # fmt: skip
             return _view(row)

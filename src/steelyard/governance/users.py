@@ -10,7 +10,7 @@ from steelyard.governance.identity import LOCAL_ADMIN_ID, Actor
 from steelyard.governance.memberships import hold_owners, require_owner
 from steelyard.governance.organizations import ORGANIZATIONS_OF, organization_view
 from steelyard.governance.policy import InstallationRole
-from steelyard.governance.principals import find_user, free_name, require_open
+from steelyard.governance.principals import find_user, free_name, require_open, standing_words
 from steelyard.governance.projects import PROJECTS_OF, project_view, within_scope
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import Conflict, PermissionDenied
@@ -151,8 +151,10 @@ class UserService:
             row = await find_user(session, user, lock=True)
             require_open(row)
             if row.disabled_at is not None:
+                before = standing_words(row.disabled_at, row.deleted_at)
                 row.disabled_at = None
-                await audit.record(session, actor, "user.enable", "user", row.id)
+                after = standing_words(None, row.deleted_at)
+                await audit.record_change(session, actor, "user.enable", "user", row.id, before, after)
             return _view(row)
 
     async def delete(self, actor: Actor, user: str) -> UserView:
@@ -173,13 +175,15 @@ class UserService:
             for organization in owned:
                 await hold_owners(session, organization)
             if is_due(row):
+                before = standing_words(row.disabled_at, row.deleted_at)
                 await session.execute(
                     update(PrincipalRow).where(PrincipalRow.id == row.id).values({column: self._clock()})
                 )
                 await session.refresh(row)
                 for organization in owned:
                     await require_owner(session, organization)
-                await audit.record(session, actor, verb, "user", row.id)
+                after = standing_words(row.disabled_at, row.deleted_at)
+                await audit.record_change(session, actor, verb, "user", row.id, before, after)
             return _view(row)
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from typing import Any
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -176,6 +177,7 @@ async def apply_verb(
     refusal = refuse_verb(verb, JobState(job.state))
     if refusal is not None:
         raise InvalidTransition(refusal)
+    before = _for_audit(job)
     await change(session, job)
     _, target = VERBS[verb]
     if target is not None:
@@ -189,18 +191,18 @@ async def apply_verb(
         session, job, f"job.{verb}", f"{verb.value.replace('_', ' ')} asked for by {actor.id}",
         data={"arguments": arguments} if arguments else None,
     )  # fmt: skip
-    await audit.record(
-        session,
-        actor,
-        f"job.{verb}",
-        "job",
-        job.id,
-        project_id=job.project_id,
-        detail={"arguments": arguments},
-    )
+    await audit.record_change(
+        session, actor, f"job.{verb}", "job", job.id, before, _for_audit(job),
+        project_id=job.project_id, detail={"arguments": arguments},
+    )  # fmt: skip
     await _promise(session, job, verb)
     if verb in _GOING_ON:
         await reserve_job(session, job, now)
+
+
+def _for_audit(job: JobRow) -> dict[str, Any]:
+    """Return what commands change of a job."""
+    return {"state": str(job.state), "desired": job.desired, "priority": job.priority, "run": job.run_number}
 
 
 def _is_under_way(verb: Verb, job: JobRow) -> bool:

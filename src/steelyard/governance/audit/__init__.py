@@ -6,6 +6,6 @@ see into one order, hashes each (`leaves`), chains the hashes (`chain`), grows a
 database (`publication`). `verification` recomputes all of it from the rows.
 """
 
-from steelyard.governance.audit.recording import Outcome, record
+from steelyard.governance.audit.recording import Outcome, record, record_change
 
-__all__ = ["Outcome", "record"]
+__all__ = ["Outcome", "record", "record_change"]

@@ -1,11 +1,13 @@
 """Writing a row in the transaction of the act, so neither stands without the other."""
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.identity import Actor
+from steelyard.kit.canonical import digest_json
 from steelyard.storage.tables import AuditRow
 
 Outcome = Literal["accepted", "refused"]
@@ -56,4 +58,42 @@ async def record(
             detail=detail or {},
             outcome=outcome,
         )
+    )
+
+
+async def record_change(
+    session: AsyncSession,
+    actor: Actor,
+    verb: str,
+    object_kind: str,
+    object_id: str,
+    before: Mapping[str, Any] | None,
+    after: Mapping[str, Any] | None,
+    *,
+    project_id: str | None = None,
+    detail: Mapping[str, Any] | None = None,
+) -> None:
+    """Append an act that changed something small: as `record`, with the thing as it was and is, digests too.
+
+    Args:
+        session: the transaction of the act.
+        actor: who.
+        verb: the act.
+        object_kind: what kind of thing was changed.
+        object_id: which one.
+        before: what it was, as plain JSON without secrets; None where it wasn't there.
+        after: what it is now; None where it is gone.
+        project_id: whose it is.
+        detail: further facts.
+    """
+    await record(
+        session,
+        actor,
+        verb,
+        object_kind,
+        object_id,
+        project_id=project_id,
+        before_digest=None if before is None else digest_json(before),
+        after_digest=None if after is None else digest_json(after),
+        detail={**(detail or {}), "before": before, "after": after},
     )

@@ -15,7 +15,6 @@ from steelyard.governance.ledger import repository
 from steelyard.governance.ledger.amounts import Amount
 from steelyard.governance.ledger.forecast import forecast
 from steelyard.governance.ledger.standing import Standing, crossings, hard_limit, soft_limit
-from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import NotFound
 from steelyard.specs.access import Permission
@@ -138,13 +137,9 @@ async def _record(
     before: BudgetSpec | None,
     after: BudgetSpec | None,
 ) -> None:
-    await audit.record(
-        session, actor, verb, "budget", project,
-        project_id=project,
-        before_digest=_digest(before),
-        after_digest=_digest(after),
-        detail={"before": _plain(before), "after": _plain(after)},
-    )  # fmt: skip
+    await audit.record_change(
+        session, actor, verb, "budget", project, _plain(before), _plain(after), project_id=project
+    )
 
 
 def _plain(budget: BudgetSpec | None) -> dict[str, str] | None:
@@ -156,7 +151,3 @@ def _plain(budget: BudgetSpec | None) -> dict[str, str] | None:
 
 def _word(value: object) -> str:
     return value.isoformat() if isinstance(value, date) else str(value)
-
-
-def _digest(budget: BudgetSpec | None) -> str | None:
-    return None if budget is None else digest_json(_plain(budget))
