@@ -93,10 +93,14 @@ class Pool:
             )
         return Attempt(launched.attempt_id, job_id, epoch)
 
-    async def report(self, attempt: Attempt, step: int = 1) -> Directives:
+    async def report(
+        self, attempt: Attempt, step: int = 1, *, gpu_utilisation: float | None = None
+    ) -> Directives:
         """Report as the trainer would."""
         actor = Actor("attempt", attempt.id, attempt_id=attempt.id)
-        report = AttemptReport(epoch=attempt.epoch, phase="training", step=step)
+        report = AttemptReport(
+            epoch=attempt.epoch, phase="training", step=step, gpu_utilisation=gpu_utilisation
+        )
         return await self.plane.services.reports.report(actor, attempt.id, report)
 
     async def report_or_none(self, attempt: Attempt) -> Directives | None:

@@ -284,6 +284,21 @@ class TestIdleReclaim:
             await keeper.run_round()
         assert not (await pool.report(attempt, 100)).stop
 
+    async def test_gpus_that_hardly_work_are_idle_whatever_the_steps_say_and_everybody_sees_it(
+        self, pool: Pool, http: httpx.AsyncClient
+    ) -> None:
+        attempt = await pool.start(await pool.submit(gpus=4))
+        assert (await pool.job(attempt.job_id)).attempts[0].gpu_utilisation is None
+        keeper = IdleKeeper(pool.plane.database, pool.clock)
+        for step in range(1, 46):
+            await pool.report(attempt, step, gpu_utilisation=0.04)
+            pool.clock.forward(45)
+            await keeper.run_round()
+        assert (await pool.job(attempt.job_id)).attempts[0].gpu_utilisation == 0.04
+        events = (await http.get(f"/v1/projects/default/jobs/{attempt.job_id}/events")).json()["data"]
+        (warning,) = [event for event in events if event["type"] == "attempt.idle"]
+        assert "its GPUs worked 4% of the time" in warning["message"]
+
 
 async def test_reading_the_pool_is_for_operators_and_quotas_for_members(
     pool: Pool, http: httpx.AsyncClient

@@ -113,7 +113,7 @@ def metric_table(metrics: dict[str, float]) -> Table:
 
 def attempt_table(attempts: Sequence[AttemptView]) -> Table:
     """Return the launches of a job."""
-    table = _table("ATTEMPT", "STAGE", "STATE", "STEPS", "TIME", "END")
+    table = _table("ATTEMPT", "STAGE", "STATE", "STEPS", "TIME", "GPU USE", "END")
     for attempt in attempts:
         first = attempt.resumed_from_step if attempt.first_step is None else attempt.first_step
         table.add_row(
@@ -122,6 +122,7 @@ def attempt_table(attempts: Sequence[AttemptView]) -> Table:
             attempt.state,
             f"{first or 0}-{attempt.last_step}",
             format_span(attempt.started_at, attempt.ended_at),
+            "" if attempt.gpu_utilisation is None else f"{attempt.gpu_utilisation:.0%}",
             Text(f"{attempt.cause or ''}{' (counted)' if attempt.counted else ''}"),
         )
     return table

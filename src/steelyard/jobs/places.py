@@ -2,9 +2,9 @@
 
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import Row, delete, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.compute import usage
@@ -18,6 +18,12 @@ from steelyard.specs.blocks import upgrade_spot
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.outbox import enqueue, enqueue_all
 from steelyard.storage.tables import AllocationRow, AttemptRow, FlavorRow, JobRow, NodeRow
+
+
+class _Queued(NamedTuple):
+    id: str
+    project_id: str
+    run_number: int
 
 
 async def take_places(session: AsyncSession, grants: Sequence[Grant], now: datetime) -> list[str]:
@@ -116,7 +122,7 @@ async def give_back(session: AsyncSession, job_id: str, now: datetime) -> None:
     await wake_scheduler(session)
 
 
-async def _lock_queued(session: AsyncSession, job_ids: Sequence[str]) -> dict[str, Row[Any]]:
+async def _lock_queued(session: AsyncSession, job_ids: Sequence[str]) -> dict[str, _Queued]:
     rows = await session.execute(
         select(JobRow.id, JobRow.project_id, JobRow.run_number)
         .where(JobRow.id.in_(job_ids), JobRow.state == JobState.QUEUED, JobRow.desired == "run")
@@ -124,7 +130,7 @@ async def _lock_queued(session: AsyncSession, job_ids: Sequence[str]) -> dict[st
         .order_by(JobRow.id)
         .with_for_update(of=JobRow, skip_locked=True)
     )
-    return {row.id: row for row in rows}
+    return {row.id: _Queued(row.id, row.project_id, row.run_number) for row in rows}
 
 
 async def _hold_nodes(session: AsyncSession, names: Iterable[str]) -> set[str]:
@@ -138,7 +144,7 @@ async def _hold_nodes(session: AsyncSession, names: Iterable[str]) -> set[str]:
     return set(found)
 
 
-def _rows(job: Row[Any], grant: Grant, now: datetime) -> Iterator[dict[str, Any]]:
+def _rows(job: _Queued, grant: Grant, now: datetime) -> Iterator[dict[str, Any]]:
     for placement in grant.placements:
         yield {
             "job_id": job.id,
@@ -153,7 +159,7 @@ def _rows(job: Row[Any], grant: Grant, now: datetime) -> Iterator[dict[str, Any]
         }
 
 
-def _admitted(job: Row[Any], grant: Grant) -> Happening:
+def _admitted(job: _Queued, grant: Grant) -> Happening:
     nodes = [placement.node for placement in grant.placements]
     message = f"granted a place on {', '.join(nodes)}" + (", borrowed" if grant.borrowed else "")
     return Happening(job.project_id, job.id, message, {"nodes": nodes, "borrowed": grant.borrowed})

@@ -96,6 +96,7 @@ def attempt_view(attempt: AttemptRow) -> AttemptView:
             "message": attempt.message,
             "counted": attempt.counted,
             "gpu_seconds": gpu_seconds,
+            "gpu_utilisation": attempt.gpu_utilisation,
             "started_at": attempt.started_at,
             "ended_at": attempt.ended_at,
         }

@@ -62,6 +62,8 @@ class AttemptView(Message):
     counted: bool
     """Whether it used up one of `limits.max_retries`."""
     gpu_seconds: float
+    gpu_utilisation: float | None = None
+    """Part of the time in which its GPUs worked, 0 to 1, as it reported last; None: nobody measures it."""
     started_at: datetime
     ended_at: datetime | None
 
