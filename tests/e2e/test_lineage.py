@@ -131,26 +131,55 @@ DATASET = "UPDATE model_versions SET lineage = jsonb_set(lineage, '{dataset}', %
 OF_THE_JOB = "(SELECT lineage->'dataset' FROM jobs WHERE id = job_id)"
 
 
+FIGURES = (
+    "UPDATE evaluations"
+    " SET metrics = jsonb_set(metrics, '{0,mean}', to_jsonb((metrics->0->>'mean')::float8 %s))"
+    " WHERE subject = 'tuned' AND job_id IN (SELECT id FROM jobs WHERE name = 'sealed-sums')"
+)
+
+
 @pytest.mark.parametrize(
     ("change", "undo", "named"),
     [
         (DATASET % "'\"sha256:00\"'", DATASET % OF_THE_JOB, {"dataset", "sealed_dataset"}),
         (SEED % 8, SEED % 7, {"config"}),
+        (FIGURES % "* 2", FIGURES % "/ 2", {"figures/tuned/heldout"}),
     ],
-    ids=["lineage", "spec"],
+    ids=["lineage", "spec", "figures"],
 )
 def test_a_row_that_a_superuser_changed_is_named(
     superuser: psycopg2.extensions.connection, client: Client, change: str, undo: str, named: set[str]
 ) -> None:
     with superuser.cursor() as cursor:
         cursor.execute("ALTER TABLE model_versions DISABLE TRIGGER ALL")
+        cursor.execute("ALTER TABLE evaluations DISABLE TRIGGER ALL")
         cursor.execute(change)
         try:
             found = client.lineage.verify(NAME, 1)
         finally:
             cursor.execute(undo)
-            cursor.execute("ALTER TABLE model_versions ENABLE TRIGGER ALL")
+            for table in ("model_versions", "evaluations"):
+                cursor.execute(f"ALTER TABLE {table} ENABLE TRIGGER ALL")
     assert {check.subject for check in found.checks if check.status == "differs"} == named
+    assert client.lineage.verify(NAME, 1).verified
+
+
+def test_per_sample_records_that_are_not_what_was_measured_are_named(
+    platform: LivePlatform, client: Client
+) -> None:
+    row = next(each for each in client.evaluations.list(suite="heldout").data if each.subject == "tuned")
+    digest = client.evaluations.get(row.id).samples_digest.removeprefix("sha256:")
+    (samples,) = (platform.home / "objects").rglob(digest)
+    before, mode = samples.read_bytes(), samples.stat().st_mode
+    samples.chmod(0o644)
+    try:
+        samples.write_bytes(before[:-1] + bytes([before[-1] ^ 1]))
+        found = client.lineage.verify(NAME, 1)
+    finally:
+        samples.write_bytes(before)
+        samples.chmod(mode)
+    assert not found.verified
+    assert {each.subject for each in found.checks if each.status == "differs"} == {"samples/tuned/heldout"}
     assert client.lineage.verify(NAME, 1).verified
 
 

@@ -1,9 +1,9 @@
 """All SQL about registered models, scoped to a checked project."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select
+from sqlalchemy import or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.access import ProjectId
@@ -15,6 +15,8 @@ from steelyard.storage.tables import (
     JobRow,
     LineageStatementRow,
     ModelVersionRow,
+    ProjectRow,
+    SuiteRow,
 )
 
 
@@ -25,8 +27,10 @@ class ModelRecord:
     version: ModelVersionRow
     job: JobRow
     statement: LineageStatementRow | None
-    evaluations: Sequence[str]
-    """Digests of the results that the job's run has."""
+    evaluations: Sequence[EvaluationRow]
+    """The results that the job's run has."""
+    suites: Mapping[str, SuiteRow]
+    """Suites of files that the lineage names, by digest."""
 
 
 async def get_record(session: AsyncSession, project: ProjectId, name: str, version: int) -> ModelRecord:
@@ -42,7 +46,8 @@ async def get_record(session: AsyncSession, project: ProjectId, name: str, versi
         )
     job = await session.get_one(JobRow, row.job_id)
     statement = await session.get(LineageStatementRow, (project, name, version))
-    return ModelRecord(row, job, statement, await evaluations_of_run(session, job))
+    suites = await _suites_of(session, project, row.lineage)
+    return ModelRecord(row, job, statement, await evaluations_of_run(session, job), suites)
 
 
 async def attempts_of_run(session: AsyncSession, job: JobRow) -> Sequence[str]:
@@ -55,14 +60,28 @@ async def attempts_of_run(session: AsyncSession, job: JobRow) -> Sequence[str]:
     return [row.id for row in rows if row.launch_key.startswith(f"{job.run_number}:")]
 
 
-async def evaluations_of_run(session: AsyncSession, job: JobRow) -> Sequence[str]:
-    """Return the digests of what a job's present run was measured to be, in the order of suites."""
+async def evaluations_of_run(session: AsyncSession, job: JobRow) -> Sequence[EvaluationRow]:
+    """Return what a job's present run was measured to be, in the order of suites."""
     query = (
-        select(EvaluationRow.digest)
+        select(EvaluationRow)
         .where(EvaluationRow.job_id == job.id, EvaluationRow.run_number == job.run_number)
         .order_by(EvaluationRow.suite, EvaluationRow.subject)
     )
     return list(await session.scalars(query))
+
+
+async def _suites_of(
+    session: AsyncSession, project: ProjectId, lineage: Mapping[str, str]
+) -> Mapping[str, SuiteRow]:
+    digests = {digest for name, digest in lineage.items() if name.startswith("suite.")}
+    if not digests:
+        return {}
+    organization = select(ProjectRow.organization_id).where(ProjectRow.id == project).scalar_subquery()
+    query = select(SuiteRow).where(
+        SuiteRow.digest.in_(digests),
+        or_(SuiteRow.project_id == project, SuiteRow.organization_id == organization),
+    )
+    return {row.digest: row for row in await session.scalars(query)}
 
 
 async def newest_checkpoint(session: AsyncSession, job_id: str) -> tuple[str, str] | None:

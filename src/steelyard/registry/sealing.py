@@ -6,11 +6,11 @@ from pathlib import Path
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.audit.notes import Signer
-from steelyard.kit.canonical import digest_bytes
+from steelyard.kit.canonical import digest_bytes, digest_json
 from steelyard.registry import repository
 from steelyard.registry.envelopes import sign_statement
 from steelyard.registry.software import environment, environment_digest
-from steelyard.registry.statements import Provenance, build_statement
+from steelyard.registry.statements import Judged, Provenance, build_statement
 from steelyard.runtime.files import write_atomically
 from steelyard.specs.manifest import Manifest
 from steelyard.storage.tables import JobRow, LineageStatementRow, ModelVersionRow
@@ -38,7 +38,10 @@ async def seal_version(
             spec=job.spec,
             lineage=version.lineage,
             metrics=version.metrics,
-            evaluations=await repository.evaluations_of_run(session, job),
+            evaluations=[
+                Judged(row.digest, row.samples_digest, digest_json(row.metrics))
+                for row in await repository.evaluations_of_run(session, job)
+            ],
             checkpoint=await repository.newest_checkpoint(session, job.id),
             manifest=manifest,
             environment=environment() if known else None,

@@ -18,6 +18,17 @@ _BUILDER = "https://steelyard.dev/control-plane"
 
 
 @dataclass(frozen=True)
+class Judged:
+    """One result that a model was judged by."""
+
+    digest: str
+    samples: str
+    """Of the file of its per-sample records."""
+    figures: str
+    """Of its figures, as they stand in the database."""
+
+
+@dataclass(frozen=True)
 class Provenance:
     """What a statement is made from. Digests are `sha256:<hex>`."""
 
@@ -32,8 +43,7 @@ class Provenance:
     spec: Mapping[str, Any]
     lineage: Mapping[str, str]
     metrics: Mapping[str, float]
-    evaluations: Sequence[str]
-    """Digests of what judged the model."""
+    evaluations: Sequence[Judged]
     checkpoint: tuple[str, str] | None
     """Path and manifest digest of the newest checkpoint."""
     manifest: Manifest
@@ -66,6 +76,15 @@ def build_statement(made: Provenance) -> dict[str, Any]:
             },
         },
     }
+
+
+def byproducts_of(statement: Mapping[str, Any], name: str) -> list[tuple[str, Mapping[str, str]]]:
+    """Return digest and annotations of each by-product of a name."""
+    return [
+        (f"sha256:{each['digest']['sha256']}", each.get("annotations", {}))
+        for each in statement["predicate"]["runDetails"]["byproducts"]
+        if each["name"] == name
+    ]
 
 
 def subject_digests(statement: Mapping[str, Any]) -> dict[str, str]:
@@ -105,8 +124,9 @@ def _byproducts(made: Provenance) -> Iterator[dict[str, Any]]:
         yield _resource("checkpoint", digest, path)
     if made.metrics:
         yield _resource("metrics", digest_json(dict(made.metrics)))
-    for digest in made.evaluations:
-        yield _resource("evaluation", digest)
+    for each in made.evaluations:
+        seen = {"samples": each.samples, "figures": each.figures}
+        yield {**_resource("evaluation", each.digest), "annotations": seen}
 
 
 def _resource(name: str, digest: str, uri: str | None = None) -> dict[str, Any]:

@@ -13,12 +13,14 @@ from steelyard.governance.identity import Actor
 from steelyard.kit.canonical import digest_bytes, digest_json
 from steelyard.kit.errors import InvalidSpec, SteelyardError
 from steelyard.registry import repository
+from steelyard.registry.checks import compare
 from steelyard.registry.envelopes import InvalidEnvelope, open_envelope
 from steelyard.registry.model_files import ModelFiles, model_files
 from steelyard.registry.repository import ModelRecord
 from steelyard.registry.sealing import statement_file
 from steelyard.registry.software import code_digest, environment_digest
 from steelyard.registry.statements import subject_digests
+from steelyard.registry.verified_results import check_results
 from steelyard.runtime.manifests import digest_folder
 from steelyard.specs.access import Permission
 from steelyard.specs.datasets import VersionVerification
@@ -72,11 +74,11 @@ class VerificationService:
         files = model_files(record.version, self._objects)
         checks = [_check_files(files)]
         checks += self._check_statement(record, files)
-        checks.append(_compare("config", record.version.lineage.get("config"), digest_json(record.job.spec)))
+        checks.append(compare("config", record.version.lineage.get("config"), digest_json(record.job.spec)))
         script: dict[str, Any] | None = record.job.spec.get("script")
         if script is not None:
             found = digest_bytes(str(script["source"]).encode())
-            checks.append(_compare("script", record.version.lineage.get("script"), found))
+            checks.append(compare("script", record.version.lineage.get("script"), found))
         return [*checks, *_check_base_model(record, files)]
 
     def _check_statement(self, record: ModelRecord, files: ModelFiles) -> Iterator[LineageCheck]:
@@ -91,14 +93,15 @@ class VerificationService:
         except (InvalidEnvelope, SteelyardError) as error:
             yield LineageCheck(subject="statement", status="differs", message=str(error))
             return
-        yield _compare("statement", row.digest, digest_bytes(row.envelope.encode()))
+        yield compare("statement", row.digest, digest_bytes(row.envelope.encode()))
         yield _check_published(files, row.digest)
         name = f"{record.version.name}@{record.version.version}"
         sealed = subject_digests(statement).get(name)
-        yield _compare(
+        yield compare(
             "manifest", sealed, record.version.manifest_digest, "the database's digest of the files"
         )
         yield from _check_sealed_lineage(statement, record)
+        yield from check_results(statement, record, files)
 
     async def _check_dataset(self, record: ModelRecord, dataset: DatasetVersion | None) -> list[LineageCheck]:
         sealed = record.version.lineage.get("dataset")
@@ -111,13 +114,13 @@ class VerificationService:
                 )
             ]
         if dataset.digest != sealed:
-            return [_compare("dataset", sealed, dataset.digest)]
+            return [compare("dataset", sealed, dataset.digest)]
         verdict = await self._examine(dataset)
         if verdict.faults:
             return [
                 LineageCheck(subject="dataset", status="differs", sealed=sealed, message=verdict.faults[0])
             ]
-        return [_compare("dataset", sealed, dataset.digest)]
+        return [compare("dataset", sealed, dataset.digest)]
 
 
 def _check_files(files: ModelFiles) -> LineageCheck:
@@ -127,7 +130,7 @@ def _check_files(files: ModelFiles) -> LineageCheck:
         return LineageCheck(
             subject=f"files/{damage.file}", status=status, sealed=files.digest, message=damage.message
         )
-    return _compare("files", files.digest, files.digest)
+    return compare("files", files.digest, files.digest)
 
 
 def _check_published(files: ModelFiles, sealed: str) -> LineageCheck:
@@ -135,7 +138,7 @@ def _check_published(files: ModelFiles, sealed: str) -> LineageCheck:
     if found is None:
         told = f"{statement_file(files.folder).name} is gone"
         return LineageCheck(subject="statement_file", status="missing", sealed=sealed, message=told)
-    return _compare("statement_file", sealed, found)
+    return compare("statement_file", sealed, found)
 
 
 def _check_sealed_lineage(statement: dict[str, Any], record: ModelRecord) -> Iterator[LineageCheck]:
@@ -148,16 +151,8 @@ def _check_sealed_lineage(statement: dict[str, Any], record: ModelRecord) -> Ite
     }
     for name, digest in sealed.items():
         key = "code_digest" if name == "code" else "base_model" if name == "parent_model" else name
-        yield _compare(f"sealed_{name}", digest, lineage.get(key), "the database's lineage")
-    judged = [
-        f"sha256:{each['digest']['sha256']}"
-        for each in statement["predicate"]["runDetails"]["byproducts"]
-        if each["name"] == "evaluation"
-    ]
-    for digest in judged:
-        found = digest if digest in record.evaluations else None
-        yield _compare("evaluation", digest, found, "a result that it was judged by")
-    yield _compare(
+        yield compare(f"sealed_{name}", digest, lineage.get(key), "the database's lineage")
+    yield compare(
         "sealed_config", definition["internalParameters"]["config"], lineage.get("config"),
         "the database's lineage",
     )  # fmt: skip
@@ -175,7 +170,7 @@ def _check_base_model(record: ModelRecord, files: ModelFiles) -> Iterator[Lineag
             subject="base_model", status="missing", sealed=sealed, message=f"{folder} was cleared away"
         )
         return
-    yield _compare("base_model", sealed, digest_folder(folder))
+    yield compare("base_model", sealed, digest_folder(folder))
 
 
 def _check_software(record: ModelRecord) -> list[LineageCheck]:
@@ -192,13 +187,6 @@ def _check_software(record: ModelRecord) -> list[LineageCheck]:
         for subject, (key, now) in present.items()
         if key in lineage
     ]
-
-
-def _compare(subject: str, sealed: str | None, found: str | None, what: str = "") -> LineageCheck:
-    if sealed == found:
-        return LineageCheck(subject=subject, status="ok", sealed=sealed, found=found)
-    message = f"{what or subject.replace('_', ' ')} isn't what was sealed"
-    return LineageCheck(subject=subject, status="differs", sealed=sealed, found=found, message=message)
 
 
 async def _dataset_of(session: Any, project: access.ProjectId, record: ModelRecord) -> DatasetVersion | None:
