@@ -85,6 +85,10 @@ def set_gate(
         float | None, typer.Option("--confidence", help="The bound must be shown at this, as 0.95.")
     ] = None,
     min_samples: Annotated[int | None, typer.Option("--min-samples", help="Of so many samples.")] = None,
+    suite_digest: Annotated[
+        str | None,
+        typer.Option("--suite-digest", metavar="SHA256", help="With this content of the suite alone."),
+    ] = None,
     organization: OrganizationName = None,
     project: ProjectName = None,
     as_json: JsonFlag = False,
@@ -97,6 +101,7 @@ def set_gate(
         "max_regression": max_regression,
         "confidence": confidence,
         "min_samples": min_samples,
+        "suite_digest": suite_digest,
     }
     given = {name: value for name, value in gate.items() if value is not None}
     with connect(project, persistent=True) as client:
