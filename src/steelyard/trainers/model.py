@@ -12,6 +12,7 @@ from steelyard.specs.blocks import LoraBlock, ModelBlock
 from steelyard.trainers.tokenizer import model_not_found, open_tokenizer
 
 _ADAPTER_CONFIG = "adapter_config.json"
+_SETS = {"target_modules", "exclude_modules", "modules_to_save"}
 
 
 def load_tokenizer(path: Path, block: ModelBlock) -> PreTrainedTokenizerBase:
@@ -50,13 +51,17 @@ def lora_config(block: LoraBlock | None) -> LoraConfig | None:
 
 
 def name_base(folder: Path, block: ModelBlock, revision: str | None) -> None:
-    """Let a saved adapter name its base as the spec does: the base's folder differs from node to node."""
+    """Let a saved adapter be the same bytes wherever it is made: it names its base as the spec does, not by
+    the folder on this node, and lists its modules in order, where PEFT writes sets as they fall."""
     path = folder / _ADAPTER_CONFIG
     if not path.exists():
         return
     config = json.loads(path.read_text())
     config["base_model_name_or_path"] = block.name_or_path
     config["revision"] = revision or block.revision
+    for name in _SETS & config.keys():
+        if isinstance(config[name], list):
+            config[name] = sorted(config[name])
     path.write_text(json.dumps(config, indent=2, sort_keys=True))
 
 
