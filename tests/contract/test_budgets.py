@@ -67,6 +67,10 @@ class TestSubmission:
             "gpu_hours": {"limit": "10", "spent": "0", "reserved": "4", "left": "6", "asked": "8"},
             "money": {"limit": "20", "spent": "0", "reserved": "14.4", "left": "5.6", "asked": "28.8"},
         }
+        trail = await pool.plane.services.audit.search(ADMIN, None, Selection(outcome="refused"), 10, None)
+        (row,) = trail.data
+        assert (row.verb, row.project_id, row.request_id) == ("job.submit", "default", error["request_id"])
+        assert (row.source, row.detail["code"]) == ("127.0.0.1", "budget_exceeded")
         fitting = error["details"]["fitting_max_runtime_seconds"]
         assert f"{fitting} would fit" in error["message"]
         with pytest.raises(BudgetExceeded):

@@ -1,12 +1,72 @@
 """What a request was about, in the words of the audit trail. Pure."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 _PROJECT_PREFIX = ["v1", "projects", "{project}"]
 _METHODS = {"POST": "create", "PUT": "update", "PATCH": "update", "DELETE": "delete"}
-# Where the services' own word isn't the route's.
-_WORDS = {("job", "create"): "submit", ("job", "priority"): "set_priority"}
+_VERBS = {
+    "POST jobs": "job.submit",
+    "POST jobs/priority": "job.set_priority",
+    "PUT budget": "budget.set",
+    "DELETE budget": "budget.remove",
+    "PUT quotas": "quota.set",
+    "PUT idle-policy": "idle.set",
+    "DELETE idle-policy": "idle.set",
+    "PUT pool/settings": "pool.set",
+    "PUT pool/flavors": "flavor.set",
+    "POST nodes/interruption": "node.interrupt",
+    "DELETE nodes/interruption": "node.restore",
+    "POST datasets/ingests": "data.ingest",
+    "POST datasets/derivations": "data.derive",
+    "DELETE datasets": "data.delete",
+    "POST ingests/cancel": "data.cancel",
+    "POST uploads": "data.upload",
+    "POST uploads/parts": "data.upload",
+    "PUT uploads/parts": "data.upload",
+    "POST uploads/complete": "data.upload",
+    "POST suites": "suite.add",
+    "DELETE suites": "suite.remove",
+    "POST models/promotions": "model.promote",
+    "POST models/rollbacks": "alias.rollback",
+    "POST gates": "gate.set",
+    "DELETE gates": "gate.remove",
+    "PUT policies": "policy.set",
+    "DELETE policies": "policy.remove",
+    "POST freezes": "freeze.add",
+    "DELETE freezes": "freeze.remove",
+    "POST webhooks": "webhook.add",
+    "DELETE webhooks": "webhook.remove",
+    "PUT secrets": "secret.set",
+    "DELETE secrets": "secret.remove",
+    "PUT members/roles": "member.grant",
+    "DELETE members/roles": "member.revoke",
+    "POST archive": "project.archive",
+    "POST restore": "project.restore",
+    "POST organizations/projects": "project.create",
+    "PUT organizations/members/roles": "organization_member.grant",
+    "DELETE organizations/members/roles": "organization_member.revoke",
+    "POST organizations/groups": "group.map",
+    "DELETE organizations/groups": "group.unmap",
+    "POST organizations/gates": "gate.set",
+    "DELETE organizations/gates": "gate.remove",
+    "PUT organizations/policies": "policy.set",
+    "DELETE organizations/policies": "policy.remove",
+    "POST organizations/freezes": "freeze.add",
+    "DELETE organizations/freezes": "freeze.remove",
+    "POST organizations/service-accounts": "service_account.create",
+    "POST organizations/service-accounts/disable": "service_account.disable",
+    "POST organizations/service-accounts/enable": "service_account.enable",
+    "DELETE organizations/service-accounts": "service_account.delete",
+    "POST organizations/service-accounts/tokens": "token.create",
+    "POST users/tokens": "token.create",
+    "DELETE tokens": "token.revoke",
+    "DELETE sessions": "user.sign_out",
+}
+"""Words that the services have for what a route does, by its method and its words outside of the project.
+
+So that whoever looks for an act finds those that were refused too.
+"""
 
 
 @dataclass(frozen=True)
@@ -34,8 +94,13 @@ def act_of(method: str, route: str | None, path: str, parameters: Mapping[str, s
     in_project = segments[:3] == _PROJECT_PREFIX and len(segments) > 3
     rest = segments[3:] if in_project else [segment for segment in segments if segment != "v1"]
     words = [segment for segment in rest if not segment.startswith("{")]
-    kind = words[0].removesuffix("s").replace("-", "_") if words else "request"
-    word = words[-1].replace("-", "_") if len(words) > 1 else _METHODS.get(method, "read")
     own = [value for name, value in parameters.items() if name != "project" or not in_project]
     project = parameters.get("project")
-    return Act(f"{kind}.{_WORDS.get((kind, word), word)}", kind, own[0] if own else project or path, project)
+    verb = _VERBS.get(f"{method} {'/'.join(words)}") or _verb_of(method, words)
+    return Act(verb, verb.partition(".")[0], own[0] if own else project or path, project)
+
+
+def _verb_of(method: str, words: Sequence[str]) -> str:
+    kind = words[0].removesuffix("s").replace("-", "_") if words else "request"
+    word = words[-1].replace("-", "_") if len(words) > 1 else _METHODS.get(method, "read")
+    return f"{kind}.{word}"

@@ -9,7 +9,7 @@ from steelyard.governance.audit.refusals import ANONYMOUS_ID, Refusal, RefusalRe
 from steelyard.governance.identity import Actor
 
 _ALWAYS = frozenset({401, 403})
-_OF_CHANGES = frozenset({404, 409, 422})
+_OF_CHANGES = frozenset({402, 404, 409, 422})
 _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 # What passes through to MLflow gets MLflow's own answers, and a plan changes nothing.
 _PASSED_THROUGH = "/mlflow"
@@ -17,7 +17,7 @@ _DRY_RUN = "/plan"
 
 
 class RefusalMiddleware:
-    """Records 401 and 403 always, and 404, 409 and 422 where the request would have changed something."""
+    """Records 401 and 403 always; 402, 404, 409 and 422 where the request would have changed something."""
 
     def __init__(self, app: ASGIApp, recorder: RefusalRecorder) -> None:
         self._app = app

@@ -72,8 +72,16 @@ class TestActs:
                 "POST",
                 "/v1/projects/{project}/datasets/{name}/ingests",
                 {"name": "d"},
-                Act("dataset.ingests", "dataset", "d", "p"),
+                Act("data.ingest", "data", "d", "p"),
             ),
+            ("PUT", "/v1/projects/{project}/budget", {}, Act("budget.set", "budget", "p", "p")),
+            (
+                "DELETE",
+                "/v1/projects/{project}/members/{principal}/roles/{role}",
+                {"principal": "ada", "role": "admin"},
+                Act("member.revoke", "member", "ada", "p"),
+            ),
+            ("POST", "/v1/projects/{project}/archive", {}, Act("project.archive", "project", "p", "p")),
             ("DELETE", "/v1/projects/{project}", {}, Act("project.delete", "project", "p", "p")),
         ],
     )
