@@ -125,6 +125,22 @@ CLOSED: list[tuple[str, str, dict[str, Any]]] = [
     ("GET", f"{FILES}/1/run-of-alpha/artifacts/%252e%252e/%252e%252e/x", {}),
     ("GET", FILES, {"params": {"path": "2/run-of-beta"}}),
     ("GET", f"{FILES}/2/run-of-alpha/artifacts/x", {}),
+    ("PUT", f"{FILES}/1/run-of-alpha/artifacts/model/model.safetensors", {"content": b"other weights"}),
+    ("PUT", f"{FILES}/1/run-of-alpha/artifacts/%2e/model/x", {"content": b"other weights"}),
+    ("PUT", f"{FILES}/1/run-of-alpha/artifacts/model", {"content": b"other weights"}),
+    ("DELETE", f"{FILES}/1/run-of-alpha/artifacts/model/model.safetensors", {}),
+    ("POST", f"{FILES.removesuffix('artifacts')}mpu/create/1/run-of-alpha/artifacts/model/x", {}),
+    (
+        "POST",
+        f"{API}/runs/set-tag",
+        {"json": {"run_id": "run-of-alpha", "key": "steelyard.key", "value": ""}},
+    ),
+    ("POST", f"{API}/runs/delete-tag", {"json": {"runId": "run-of-alpha", "key": "steelyard.model"}}),
+    (
+        "POST",
+        f"{API}/runs/log-batch",
+        {"json": {"run_id": "run-of-alpha", "tags": [{"key": "steelyard.dataset", "value": "x"}]}},
+    ),
 ]
 
 

@@ -1,8 +1,9 @@
 """What may pass to MLflow, which knows no tenants. Deny by default; pure.
 
 An experiment bears the name of its project. A request passes if its path is one of the few below, it names
-a run or an experiment at least, and every one that it names is the caller's. The local admin passes with
-everything: MLflow's own pages list and change things across projects.
+a run or an experiment at least, and every one that it names is the caller's. What the platform itself wrote
+is not changed: the files of a registered model, and the tags that tell what it is. The local admin passes
+with everything: MLflow's own pages list and change things across projects.
 """
 
 import json
@@ -32,6 +33,9 @@ _WRITES = frozenset({
 _RUNS = frozenset({"run_id", "run_uuid", "run_ids", "run_uuids"})
 _EXPERIMENTS = frozenset({"experiment_id", "experiment_ids"})
 _NAMES = frozenset({"experiment_name"})
+_TAGGING = frozenset({"runs/set-tag", "runs/delete-tag", "runs/log-batch"})
+_OUR_TAGS = "steelyard."
+_OUR_FOLDER = "model"
 SEARCH_EXPERIMENTS = "experiments/search"
 
 
@@ -60,7 +64,7 @@ def passage_of(method: str, path: str, query: Mapping[str, list[str]], body: byt
         InvalidRequest: its body is no JSON object.
     """
     # What MLflow would decode a second time, or read as a query, isn't the path that is judged here.
-    if ".." in path.split("/") or any(sign in path for sign in ("//", "\\", "%", "?", "#")):
+    if {".", ".."} & set(path.split("/")) or any(sign in path for sign in ("//", "\\", "%", "?", "#")):
         raise _closed()
     if _STATIC.match(path) and method in ("GET", "HEAD"):
         return Passage("page")
@@ -80,6 +84,8 @@ def passage_of(method: str, path: str, query: Mapping[str, list[str]], body: byt
     kind = "read" if found[1] in _READS else "write" if found[1] in _WRITES else None
     if kind is None or not (runs or experiments or names):
         raise _closed()
+    if found[1] in _TAGGING and any(key == "key" and value.startswith(_OUR_TAGS) for key, value in named):
+        raise _ours(f"what begins with {_OUR_TAGS}")
     return Passage(kind, runs, experiments, names, lists=found[1] == "runs/search")
 
 
@@ -97,6 +103,8 @@ def _artifact(method: str, path: str) -> Passage:
     if len(parts) < 4 or parts[2] != "artifacts":
         raise _closed()
     kind = "read" if method in ("GET", "HEAD") else "write"
+    if kind == "write" and parts[3] == _OUR_FOLDER:
+        raise _ours(f"the folder {_OUR_FOLDER!r}")
     return Passage(kind, frozenset({parts[1]}), frozenset({parts[0]}))
 
 
@@ -124,6 +132,10 @@ def _parse(body: bytes) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise InvalidRequest("MLflow's API takes a JSON object")
     return cast("dict[str, Any]", content)
+
+
+def _ours(what: str) -> NotFound:
+    return NotFound(f"{what} of a run is the platform's to write, for registered models; use another name")
 
 
 def _closed() -> NotFound:
