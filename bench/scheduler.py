@@ -71,6 +71,8 @@ class Run:
     started_seconds: float | None = None
     overhead_seconds: float = 0.0
     """Of the present start: time without progress."""
+    ran_seconds: float = 0.0
+    """Before the present start."""
     version: int = 0
     evictions: int = 0
     lost_gpu_seconds: float = 0.0
@@ -175,6 +177,7 @@ class Ours:
             now,
             priority=job.priority,
             evictions=run.evictions,
+            ran_seconds=run.ran_seconds,
             made_way_for=self._made_way_for.get(job.id, ()),
         )
 
@@ -308,6 +311,7 @@ class Simulation:
     def _end(self, run: Run, kind: str, now: float) -> None:
         run.version += 1
         self._count_held(run, now)
+        run.ran_seconds += now - (run.started_seconds or 0.0)
         self._scheduling.leave(run)
         run.started_seconds = None
         if kind == "finish":
@@ -539,6 +543,7 @@ def _queued(run: Run) -> QueuedJob:
         nodes=run.nodes,
         priority=job.priority,
         evictions=run.evictions,
+        ran_seconds=run.ran_seconds,
     )
 
 

@@ -129,6 +129,35 @@ class TestPromises:
         assert (made.for_job_id, made.reason) == (waiting, "priority")
         assert made.job_id in low
 
+    async def test_a_fresh_job_takes_the_place_of_one_that_has_had_its_turn_and_keeps_it(
+        self, pool: Pool
+    ) -> None:
+        old = [await queue(pool, "bob", 8) for _ in range(2)]
+        await pool.plane.admission.run_round()
+        attempts = {job_id: await pool.launch(job_id, "0:1") for job_id in old}
+        await pass_time(pool, 440)
+        fresh = await queue(pool, "bob", 8)
+        await pool.plane.admission.run_round()
+        assert await rows(pool, "SELECT * FROM preemptions") == [], "8 GPUs use a GPU-hour up in 450 seconds"
+        said = " ".join((await pool.plane.services.queries.explain(ADMIN, "bob", fresh)).waiting_for)
+        assert "this one has used 0.00: it may take the place of one of no higher priority" in said
+
+        await pass_time(pool, 20)
+        await pool.plane.admission.run_round()
+        (made,) = await rows(pool, "SELECT job_id, for_job_id, reason FROM preemptions")
+        assert (made.for_job_id, made.reason) == (fresh, "turn")
+        await pool.end(attempts[made.job_id], OutcomeKind.CHECKPOINTED)
+        await released(pool, made.job_id)
+        assert await pool.plane.admission.run_round() == 1
+        assert fresh in {row.job_id for row in await rows(pool, "SELECT job_id FROM allocations")}
+
+        await pool.launch(fresh, "0:1")
+        await pass_time(pool, 3000)
+        await pool.plane.admission.run_round()
+        assert len(await rows(pool, "SELECT * FROM preemptions")) == 1, "who has had its turn takes no place"
+        explained = await pool.plane.services.queries.explain(ADMIN, "bob", made.job_id)
+        assert "and this one has used 1.02" in " ".join(explained.waiting_for)
+
     async def test_who_has_no_attempt_yet_gives_its_place_back_at_once(self, pool: Pool) -> None:
         await quota(pool, "ann", 16)
         granted = [await queue(pool, "bob", 8) for _ in range(2)]

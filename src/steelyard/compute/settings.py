@@ -23,6 +23,7 @@ def scheduler_policy(policy: PoolPolicy) -> Policy:
         eviction_cap=policy.eviction_cap,
         preemption=frozenset(PreemptionRule(rule) for rule in policy.preemption),
         priority_margin=policy.priority_margin,
+        turn_gpu_seconds=policy.turn_gpu_seconds,
         usage_half_life_seconds=policy.usage_half_life_seconds,
         usage_weight=policy.usage_weight,
         entry_penalty_seconds=policy.entry_penalty_seconds,

@@ -38,7 +38,7 @@ _QUEUE = text(
         asked_flavors, asked_spot, asked_price_cap,
         CASE WHEN running_seconds = 0 THEN asked_seconds
             ELSE GREATEST(1, asked_seconds - running_seconds) END AS seconds_left,
-        asked_retries BETWEEN 1 AND retries_used AS last_launch,
+        asked_retries BETWEEN 1 AND retries_used AS last_launch, running_seconds,
         CAST(nominated.nodes AS TEXT) AS nodes, made.way_for, job.status_reason,
         array_agg(job.id) AS ids,
         array_agg(EXTRACT(EPOCH FROM
@@ -53,15 +53,15 @@ _QUEUE = text(
     WHERE job.state = 'queued' AND job.desired = 'run'
         AND NOT EXISTS (SELECT FROM allocations held WHERE held.job_id = job.id)
     GROUP BY job.project_id, job.priority, asked_gpus, asked_cpus, asked_memory_bytes, asked_nodes,
-        asked_flavors, asked_spot, asked_price_cap, seconds_left, last_launch, nodes, made.way_for,
-        job.status_reason
+        asked_flavors, asked_spot, asked_price_cap, seconds_left, last_launch, running_seconds, nodes,
+        made.way_for, job.status_reason
     """
 )
 _GRANTS = text(
     """
     SELECT held.job_id, held.project_id, held.node, held.cpus, held.memory_bytes, held.gpu_ids,
         EXTRACT(EPOCH FROM held.granted_at)::FLOAT8 AS granted, job.priority,
-        asked_seconds - running_seconds AS seconds_left,
+        asked_seconds - running_seconds AS seconds_left, running_seconds,
         job.desired <> 'run' OR attempt.stop_reason IS NOT NULL AS stopping,
         (SELECT count(*) FROM attempts past WHERE past.job_id = held.job_id AND past.cause = 'preempted')
             AS evictions,
@@ -160,6 +160,7 @@ def _pattern(row: Row[Any]) -> QueuedJob:
         max_price_per_gpu_hour=row.asked_price_cap,
         retries_left=0 if row.last_launch else 1,
         max_runtime_seconds=None if row.seconds_left is None else float(row.seconds_left),
+        ran_seconds=row.running_seconds,
         nominated_nodes=tuple(json.loads(row.nodes)) if row.nodes else (),
         made_way_for=tuple(row.way_for or ()),
     )
@@ -183,6 +184,7 @@ def _running(rows: Iterable[Row[Any]], now: datetime) -> tuple[Allocation, ...]:
             stopping=row.stopping,
             max_runtime_seconds=None if row.seconds_left is None else max(0.0, float(row.seconds_left)),
             checkpoint_age_seconds=None if row.saved is None else now.timestamp() - row.saved,
+            ran_seconds=row.running_seconds,
             made_way_for=tuple(row.way_for or ()),
         )
     return tuple(found.values())

@@ -209,6 +209,7 @@ _WORDS = {
     "reclaim": "its project has lent it what it holds beyond its quota, and the owner needs that",
     "fair_share": "its project holds more than its share",
     "priority": "of a higher priority in the same project",
+    "turn": "of the same project, which has not had its turn; this one has",
 }
 
 

@@ -6,8 +6,18 @@ Of other projects only counts, sums and moments are told, no names.
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from steelyard.compute.scheduler import Allocation, JobQueue, Quota, Snapshot, Waiting, decide
+from steelyard.compute.scheduler import (
+    Allocation,
+    JobQueue,
+    Policy,
+    PreemptionRule,
+    Quota,
+    Snapshot,
+    Waiting,
+    decide,
+)
 from steelyard.compute.scheduler.pool import Pool
+from steelyard.compute.scheduler.priorities import had_its_turn
 from steelyard.compute.scheduler.queue import Lane
 from steelyard.compute.scheduler.shares import Standing, Standings
 
@@ -65,8 +75,21 @@ def _order(standings: Standings, mine: Standing, snapshot: Snapshot, lane: Lane)
         f"projects with the lowest score go first: {mine.name} has {min(score, 1e9):.3g} (share"
         f" {min(mine.share(), 1e9):.3g} of weight {mine.weight:g}), and {before} of {len(waiting) - 1} other"
         f" projects that wait have less; within the project the highest priority goes first, this one's is"
-        f" {lane.priority}"
+        f" {lane.priority}; {_turn(lane, snapshot.policy)}"
     )
+
+
+def _turn(lane: Lane, policy: Policy) -> str:
+    gpus = lane.shape.gpus * lane.shape.nodes
+    unit = "GPU-hours" if gpus else "hours"
+    used, turn = lane.ran_seconds * max(1, gpus) / 3600, policy.turn_gpu_seconds / 3600
+    text = (
+        f"of equal priority those go first that have used less than {turn:g} {unit} so far, and this one has"
+        f" used {used:.2f}"
+    )
+    if PreemptionRule.TURN not in policy.preemption or had_its_turn(lane.ran_seconds, gpus, policy):
+        return text
+    return text + ": it may take the place of one of no higher priority that has used more"
 
 
 def _quota(

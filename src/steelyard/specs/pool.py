@@ -86,11 +86,14 @@ class PoolPolicy(Spec):
     """A job that has run for less since its last start is never preempted."""
     eviction_cap: Annotated[int, Field(ge=0, le=1000)] = 3
     """A job that was evicted so many times is never preempted again."""
-    preemption: list[Literal["reclaim", "fair_share", "priority"]] = ["reclaim", "priority"]
+    preemption: list[Literal["reclaim", "fair_share", "priority", "turn"]] = ["reclaim", "priority", "turn"]
     """For whom others must leave: a project below its nominal quota; one with the lower share; within a
-    project the higher priority."""
+    project the higher priority, and at no lower priority who has not had its turn."""
     priority_margin: Annotated[int, Field(ge=1, le=1000)] = 1
     """How much higher a job's priority must be to preempt another of its project."""
+    turn_gpu_seconds: Seconds = 3600.0
+    """A job that has used so many GPU-seconds (seconds, without GPUs) has had its turn: of equal priority,
+    those that have not go first."""
     usage_half_life_seconds: Annotated[float, Field(ge=60.0, le=366 * 86400.0)] = 7 * 86400.0
     """In so long past use loses half its weight."""
     usage_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5

@@ -17,7 +17,7 @@ from steelyard.compute.scheduler.explanation import BlockKind, Explanation
 from steelyard.compute.scheduler.lines import ProjectLine
 from steelyard.compute.scheduler.pool import Group, Pool
 from steelyard.compute.scheduler.preemption import Plan, Preemptor
-from steelyard.compute.scheduler.priorities import Rank, rank
+from steelyard.compute.scheduler.priorities import Rank, rank, waited_seconds
 from steelyard.compute.scheduler.queue import JobQueue, Lane, QueuedJob, Shape
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import PreemptionRule, Snapshot
@@ -199,7 +199,7 @@ class Round:
         if (job.project, shape) in self._blocks:
             self._preempt_own(job, shape, line)
             return
-        if self._make_room(job, shape, line, self._pool.candidates(shape), PreemptionRule.PRIORITY):
+        if self._make_room_among_own(job, shape, line):
             return
         if self._make_room(job, shape, line, list(options), PreemptionRule.FAIR_SHARE):
             return
@@ -207,10 +207,15 @@ class Round:
         line.skip()
 
     def _preempt_own(self, job: QueuedJob, shape: Shape, line: ProjectLine) -> None:
-        """Help a job whose like is blocked, if its own priority can; else drop its lane."""
-        groups = self._pool.candidates(shape)
-        if not self._make_room(job, shape, line, groups, PreemptionRule.PRIORITY):
+        """Help a job whose like is blocked, if its project's own jobs can make room; else drop its lane."""
+        if not self._make_room_among_own(job, shape, line):
             line.skip()
+
+    def _make_room_among_own(self, job: QueuedJob, shape: Shape, line: ProjectLine) -> bool:
+        groups = self._pool.candidates(shape)
+        return self._make_room(job, shape, line, groups, PreemptionRule.PRIORITY) or self._make_room(
+            job, shape, line, groups, PreemptionRule.TURN
+        )
 
     def _may_backfill(self, lane: Lane) -> bool:
         if not self._pool.keeps_for_a_time:
@@ -277,7 +282,7 @@ class Round:
             kind = BlockKind.NOT_OFFERED
         self._blocks[job.project, shape] = kind
         if groups and groups[0].kept_for is None:
-            waited = self._snapshot.now_seconds - job.submitted_seconds
+            waited = waited_seconds(job, self._snapshot.now_seconds)
             self._pool.keep(groups[0], shape, job.id, patient=waited < self._policy.patience_seconds)
 
     def _options(self, standing: Standing, shape: Shape) -> _Options:

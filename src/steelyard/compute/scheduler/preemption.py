@@ -1,12 +1,13 @@
 """Who leaves for whom. Plans the fewest preemptions that make room for one job, or none.
 
-Three rules:
+Four rules:
 
 - reclaim: the preemptor stays within its nominal quota, the victim's project is beyond its own.
 - fair share (Kueue's LessThanOrEqualToFinalShare, made strict): with the new job the preemptor's share
   is at most what is left to the victim's project, and that is less than it was.
 - priority: within a project, strictly higher over lower, by the priorities that people gave. Ageing
   doesn't count, because a victim ages too.
+- turn: within a project, and of no higher priority, who has not had its turn over who has.
 
 None of them can undo its own move at once, but mixed they could: a job that was guaranteed when it
 started may be the youngest of a project that has borrowed since. So there is an order beside them. Who
@@ -22,10 +23,12 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from steelyard.compute.scheduler.pool import Group, GroupKey, Pool
+from steelyard.compute.scheduler.priorities import had_its_turn, waited_seconds
 from steelyard.compute.scheduler.queue import JobQueue, QueuedJob, Shape
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import Allocation, Policy, PreemptionRule
 
+_WITHIN_PROJECT = frozenset((PreemptionRule.PRIORITY, PreemptionRule.TURN))
 _SEARCHES = 40
 """How often a round looks for victims in earnest; what is not reached then comes in a later round."""
 
@@ -64,6 +67,8 @@ class Preemptor:
                 self._index.setdefault(allocation.project, []).append(allocation)
         for found in self._index.values():
             found.sort(key=_victim_order)
+        self._turned: dict[str, list[Allocation]] = {}
+        """By project, as far as somebody asked: those that have had their turn."""
         self._made_way = {a.job_id: a.made_way_for for a in running if a.made_way_for}
         for lane, jobs in queue.lanes.items():
             if lane.made_way_for:
@@ -93,6 +98,7 @@ class Preemptor:
         """Take the victims of a plan that is carried out from the list."""
         gone = {victim.job_id for victim in plan.victims}
         for project in {victim.project for victim in plan.victims}:
+            self._turned.pop(project, None)
             self._index[project] = [a for a in self._index[project] if a.job_id not in gone]
             if not self._index[project]:
                 del self._index[project]
@@ -106,6 +112,25 @@ class Preemptor:
             and allocation.evictions < self._policy.eviction_cap
         )
 
+    def _with_turn(self, project: str) -> list[Allocation]:
+        """Return the project's jobs that have had their turn: lowest priority first, then who ran longest."""
+        found = self._turned.get(project)
+        if found is None:
+            ran = ((self._ran(each), each) for each in self._index.get(project, ()))
+            late = [pair for pair in ran if had_its_turn(pair[0], _held(pair[1])[0], self._policy)]
+            late.sort(key=lambda pair: (pair[1].priority, -pair[0], pair[1].job_id))
+            found = self._turned[project] = [each for _, each in late]
+        return found
+
+    def _is_due_a_turn(self, job: QueuedJob, shape: Shape) -> bool:
+        """Whether it has a turn left, or a new one, as it has waited for longer than anybody should."""
+        if not had_its_turn(job.ran_seconds, shape.gpus * shape.nodes, self._policy):
+            return True
+        return waited_seconds(job, self._pool.now_seconds) >= self._policy.patience_seconds
+
+    def _ran(self, allocation: Allocation) -> float:
+        return allocation.ran_seconds + self._pool.now_seconds - allocation.started_seconds
+
     def _worth_trying(
         self, job: QueuedJob, shape: Shape, standing: Standing, group: Group, rule: PreemptionRule
     ) -> bool:
@@ -114,6 +139,11 @@ class Preemptor:
         if rule is PreemptionRule.PRIORITY:
             own = self._index.get(job.project)
             return bool(own) and own[0].priority + self._policy.priority_margin <= job.priority
+        if rule is PreemptionRule.TURN:
+            if not self._is_due_a_turn(job, shape):
+                return False
+            turned = self._with_turn(job.project)
+            return bool(turned) and turned[0].priority <= job.priority
         flavor = group.key.flavor
         if rule is PreemptionRule.RECLAIM:
             return any(
@@ -129,7 +159,7 @@ class Preemptor:
     ) -> Plan | None:
         if not self._worth_trying(job, shape, standing, group, rule):
             return None
-        own = job.project if rule is PreemptionRule.PRIORITY else ""
+        own = job.project if rule in _WITHIN_PROJECT else ""
         search = (rule, own, shape, group.key)
         strength = self._strength(job, shape, standing, group, rule)
         if self._searches_left == 0 or self._failed.get(search, -math.inf) >= strength:
@@ -167,7 +197,7 @@ class Preemptor:
         self, job: QueuedJob, shape: Shape, standing: Standing, group: Group, rule: PreemptionRule
     ) -> float:
         """Return what grows with the victims that a job may have; of one shape, nothing else counts."""
-        if rule is PreemptionRule.PRIORITY:
+        if rule in _WITHIN_PROJECT:
             return job.priority
         if rule is PreemptionRule.RECLAIM:
             return 0.0
@@ -179,6 +209,9 @@ class Preemptor:
         if rule is PreemptionRule.PRIORITY:
             highest = job.priority - self._policy.priority_margin
             found = {standing.name: [a for a in self._index[standing.name] if a.priority <= highest]}
+        elif rule is PreemptionRule.TURN:
+            turned = self._with_turn(standing.name)
+            found = {standing.name: [a for a in turned if a.priority <= job.priority]}
         else:
             found = {name: victims for name, victims in self._index.items() if name != standing.name}
         if not above:
@@ -274,7 +307,7 @@ class _Trial:
 
     def _helps(self, victim: Allocation, useful: frozenset[int]) -> bool:
         """Whether it holds a node that matters, or quota that its own project is short of."""
-        if self._rule is PreemptionRule.PRIORITY and not self._quota_suffices():
+        if self._rule in _WITHIN_PROJECT and not self._quota_suffices():
             return True
         return any(
             (i := self._pool.index.get(share.node, -1)) in useful and i not in self._fitting
@@ -282,7 +315,7 @@ class _Trial:
         )
 
     def _allowed(self, standing: Standing, victim: Allocation) -> bool:
-        if self._rule is PreemptionRule.PRIORITY:
+        if self._rule in _WITHIN_PROJECT:
             return True
         flavor = self._group.key.flavor
         if self._rule is PreemptionRule.RECLAIM:

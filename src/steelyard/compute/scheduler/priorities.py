@@ -3,7 +3,7 @@
 from steelyard.compute.scheduler.queue import QueuedJob
 from steelyard.compute.scheduler.snapshot import Policy
 
-Rank = tuple[float, float, int, str]
+Rank = tuple[float, bool, float, int, str]
 
 
 def effective_priority(job: QueuedJob, now_seconds: float, policy: Policy) -> float:
@@ -11,13 +11,24 @@ def effective_priority(job: QueuedJob, now_seconds: float, policy: Policy) -> fl
 
     It grows without bound, so that whatever comes later is passed in the end.
     """
-    waited = now_seconds - job.submitted_seconds - policy.ageing_grace_seconds
+    waited = waited_seconds(job, now_seconds) - policy.ageing_grace_seconds
     if waited <= 0:
         return float(job.priority)
     return job.priority + policy.ageing_points_per_hour * waited / 3600.0
 
 
+def waited_seconds(job: QueuedJob, now_seconds: float) -> float:
+    """Return how long a job has waited in all: the time in which it ran doesn't count."""
+    return now_seconds - job.submitted_seconds - job.ran_seconds
+
+
+def had_its_turn(ran_seconds: float, gpus: int, policy: Policy) -> bool:
+    """Whether a job has used its turn up; one without GPUs counts as if it had one."""
+    return ran_seconds * max(1, gpus) >= policy.turn_gpu_seconds
+
+
 def rank(job: QueuedJob, now_seconds: float, policy: Policy) -> Rank:
-    """Return the sort key: higher effective priority first, then first come."""
+    """Return the sort key: higher effective priority first, then who hasn't had its turn, then first come."""
     effective = effective_priority(job, now_seconds, policy)
-    return -effective, job.submitted_seconds, job.sequence, job.id
+    turned = had_its_turn(job.ran_seconds, job.gpus * job.nodes, policy)
+    return -effective, turned, job.submitted_seconds, job.sequence, job.id

@@ -1,4 +1,4 @@
-"""Queued jobs in lanes: jobs of one project, shape, priority and time limit, first come first.
+"""Queued jobs in lanes: jobs of one project, shape, priority, time limit and past, first come first.
 
 Jobs of one lane differ only in when they came, so a round looks at the head of each lane and never at
 the thousands behind it.
@@ -44,6 +44,8 @@ class QueuedJob:
     evictions: int = 0
     max_runtime_seconds: float | None = None
     """What is left of its limit; None: not known, and then it never runs on nodes kept for another."""
+    ran_seconds: float = 0.0
+    """How long it ran so far, in all its starts."""
     nominated_nodes: tuple[str, ...] = ()
     """Where earlier preemptions make room for it: `Nomination.nodes`, brought back by the caller until
     the job is granted."""
@@ -73,6 +75,7 @@ class Lane(NamedTuple):
     claims: bool
     """Whether its jobs have nominated nodes."""
     made_way_for: tuple[str, ...]
+    ran_seconds: float
 
 
 Arrival = tuple[float, int, str]
@@ -202,4 +205,5 @@ def lane_of(job: QueuedJob) -> Lane:
         job.max_runtime_seconds,
         bool(job.nominated_nodes),
         job.made_way_for,
+        job.ran_seconds,
     )

@@ -33,6 +33,9 @@ class PreemptionRule(StrEnum):
     """The other one's project stays at or below the share that is left to the victim's."""
     PRIORITY = "priority"
     """Both are of one project; the other one has the higher priority."""
+    TURN = "turn"
+    """Both are of one project and the victim's priority is no higher; it has had its turn, which the other
+    one has not: see `Policy.turn_gpu_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,11 +47,17 @@ class Policy:
     checkpoint and a restart cost."""
     eviction_cap: int = 3
     """A job that was evicted so many times is never preempted again."""
-    preemption: frozenset[PreemptionRule] = frozenset((PreemptionRule.RECLAIM, PreemptionRule.PRIORITY))
+    preemption: frozenset[PreemptionRule] = frozenset(
+        (PreemptionRule.RECLAIM, PreemptionRule.PRIORITY, PreemptionRule.TURN)
+    )
     """The kinds that are switched on. `FAIR_SHARE` costs evictions and, on the Philly trace, a fifth of
     mean completion time beside quotas that guarantee as much; it is for pools without quotas."""
     priority_margin: int = 1
     """How much higher a job's priority must be to preempt another of its project."""
+    turn_gpu_seconds: float = 3600.0
+    """A job that has used so many GPU-seconds has had its turn: of equal priority, those that have not go
+    first. Most jobs are over by then, so nobody needs to know how long a job will run (least attained
+    service in two levels, after Gu et al., Tiresias, NSDI 2019)."""
     usage_half_life_seconds: float = 7 * 86400.0
     """The half-life by which `Project.decayed_*_seconds` were decayed."""
     usage_weight: float = 0.5
@@ -62,7 +71,8 @@ class Policy:
     """Points of priority that a job gains for every hour that it waits beyond the grace."""
     patience_seconds: float = 7 * 86400.0
     """The first job that doesn't fit has nodes kept for it at once where the limits of the jobs in its way
-    say when they will be free. Where they have no limit it lets smaller jobs pass for so long first."""
+    say when they will be free. Where they have no limit it lets smaller jobs pass for so long first. And who
+    has waited for so long has a turn again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +160,8 @@ class Allocation:
     """What is left of its limit, counted from `started_seconds`; None: not known."""
     checkpoint_age_seconds: float | None = None
     """Seconds since the newest checkpoint; None: there is none."""
+    ran_seconds: float = 0.0
+    """How long it ran before this start."""
     made_way_for: tuple[str, ...] = ()
     """The jobs for which it was preempted before, as in `QueuedJob`."""
 

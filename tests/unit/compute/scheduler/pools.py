@@ -17,6 +17,7 @@ from steelyard.compute.scheduler import (
     Snapshot,
     SpotPolicy,
 )
+from steelyard.compute.scheduler.priorities import had_its_turn, waited_seconds
 
 GB = 10**9
 NOW = 1_000_000.0
@@ -41,9 +42,10 @@ def job(
     at: float = 0.0,
     priority: int = 500,
     cpus: int = 1,
+    ran: float = 0.0,
 ) -> QueuedJob:
     """A queued job that came `at` seconds after `NOW`, with no limit on its time."""
-    return QueuedJob(name, project, NOW + at, cpus, cpus * GB, gpus, nodes, priority)
+    return QueuedJob(name, project, NOW + at, cpus, cpus * GB, gpus, nodes, priority, ran_seconds=ran)
 
 
 def run(
@@ -53,10 +55,12 @@ def run(
     ago: float = 3600.0,
     priority: int = 500,
     evictions: int = 0,
+    ran: float = 0.0,
 ) -> Allocation:
-    """A job that started `ago` seconds before `NOW` and holds so many GPUs on each named node."""
+    """A job that started `ago` seconds before `NOW`, had run for `ran` before that, and holds so many GPUs on
+    each named node."""
     shares = tuple(NodeShare(name, gpus, gpus * GB, gpus) for name, gpus in places)
-    return Allocation(name, project, shares, NOW - ago, priority, evictions)
+    return Allocation(name, project, shares, NOW - ago, priority, evictions, ran_seconds=ran)
 
 
 def quota(project: str, nominal: int, borrow: int | None = None, lend: int | None = None) -> Project:
@@ -202,6 +206,13 @@ def _check_victims(snapshot: Snapshot, decisions: Decisions) -> None:
         if preemption.reason is PreemptionRule.PRIORITY:
             assert victim.project == wanted.project
             assert victim.priority + policy.priority_margin <= wanted.priority
+        elif preemption.reason is PreemptionRule.TURN:
+            assert victim.project == wanted.project
+            assert victim.priority <= wanted.priority
+            fresh = not had_its_turn(wanted.ran_seconds, wanted.gpus * wanted.nodes, policy)
+            assert fresh or waited_seconds(wanted, snapshot.now_seconds) >= policy.patience_seconds
+            ran = victim.ran_seconds + snapshot.now_seconds - victim.started_seconds
+            assert had_its_turn(ran, sum(share.gpus for share in victim.placements), policy)
         else:
             assert victim.project != wanted.project
 

@@ -35,7 +35,7 @@ def test_of_ten_thousand_jobs_a_round_makes_a_few() -> None:
     assert len(head) == 20
     assert [reason.position for reason in head] == list(range(1, 21))
     assert sum(jobs.looked_at for jobs in lanes.values()) < 1_000
-    assert decisions.steps < 5_000
+    assert decisions.steps < 8_000, "forty searches for victims among fifty nodes, and the heads of lanes"
 
 
 def test_lazily_made_jobs_decide_like_those_that_were_there() -> None:

@@ -78,6 +78,7 @@ def jobs(draw: st.DrawFn, number: int) -> QueuedJob:
         max_price_per_gpu_hour=draw(st.sampled_from((None, 1.5))),
         retries_left=draw(st.integers(0, 1)),
         max_runtime_seconds=draw(st.sampled_from((None, 3600.0, 90_000.0))),
+        ran_seconds=draw(st.sampled_from((0.0, 0.0, 20_000.0))),
     )
 
 
@@ -156,7 +157,7 @@ def test_among_equals_priority_then_arrival_decides(snapshot: Snapshot) -> None:
         for second in queued:
             alike = replace(
                 second, id=first.id, priority=first.priority, submitted_seconds=first.submitted_seconds
-            )
+            )  # so both have had their turn, or neither
             due_first = (-first.priority, first.submitted_seconds, first.id) < (
                 -second.priority,
                 second.submitted_seconds,

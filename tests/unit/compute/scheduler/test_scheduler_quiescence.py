@@ -101,6 +101,21 @@ def test_a_low_priority_job_is_not_passed_for_ever() -> None:
     assert "low" in world.done
 
 
+def test_a_job_that_has_had_its_turn_is_not_passed_for_ever_by_fresh_ones() -> None:
+    fresh = [QueuedJob(f"f{i:03}", "p", NOW + 3000.0 + i * 600.0, gpus=8) for i in range(400)]
+    long = QueuedJob("long", "p", NOW, gpus=8)
+    lengths = {job.id: 660.0 for job in fresh} | {"long": 6 * 3600.0}
+    policy = Policy(ageing_grace_seconds=3 * 3600.0, patience_seconds=6 * 3600.0)
+    world = World((node("n0"),), (), (*fresh, long), policy, lengths, NOW)
+    for _ in range(2000):
+        world.step()
+        if "long" in world.done:
+            break
+    assert "long" in world.done
+    assert 1 <= world.evictions["long"] <= policy.eviction_cap
+    assert len(world.done) < 100, "it ended long before the last of those that came later"
+
+
 def _beyond_limits(job: QueuedJob, projects: tuple[Project, ...]) -> bool:
     quota = next(project for project in projects if project.name == job.project).quotas[0]
     limit = quota.borrowing_limit

@@ -99,7 +99,7 @@ def test_nobody_is_preempted_where_room_is_coming_elsewhere() -> None:
 
 
 def test_raised_priority_preempts_within_the_project_only() -> None:
-    running = [run("mine", "ann", ("n", 4), priority=500), run("theirs", "bob", ("n", 4), priority=100)]
+    running = [run("mine", "ann", ("n", 4), ago=800.0), run("theirs", "bob", ("n", 4), priority=100)]
     raised = scene([node("n")], [job("q", "ann", gpus=4, priority=501)], running)
     assert preempted(decide(raised)) == ["mine"]
     equal = scene([node("n")], [job("q", "ann", gpus=4, priority=500)], running)

@@ -48,6 +48,7 @@ class World:
         self.victims: dict[str, set[str]] = {}
         """For each queued job that room is made for: who was asked to leave."""
         self.evictions: Counter[str] = Counter()
+        self.ran: dict[str, float] = dict.fromkeys(self.jobs, 0.0)
         self.done: set[str] = set()
         self.unschedulable: set[str] = set()
         self.made_for: set[tuple[str, str]] = set()
@@ -81,11 +82,13 @@ class World:
                 self.stopping[job_id] -= 1
                 if self.stopping[job_id] == 0:
                     del self.stopping[job_id]
+                    self.ran[job_id] += self.now - self.running[job_id].started_seconds
                     self._release(job_id)
                     self.evictions[job_id] += 1
                     self.queued[job_id] = replace(
                         self.jobs[job_id],
                         evictions=self.evictions[job_id],
+                        ran_seconds=self.ran[job_id],
                         made_way_for=tuple(sorted(b for a, b in self.made_for if a == job_id)),
                     )
                 continue
@@ -142,6 +145,7 @@ class World:
                 job.priority,
                 self.evictions[job.id],
                 max_runtime_seconds=job.max_runtime_seconds,
+                ran_seconds=self.ran[job.id],
                 made_way_for=job.made_way_for,
             )
         nominated = {nomination.job_id: nomination.nodes for nomination in decisions.nominations}
