@@ -1,19 +1,26 @@
-"""`steelyard doctor` and a worker's start, over a bucket that works, and over many that don't."""
+"""`doctor`, `store` and a worker's start, over a bucket that works, and over many that don't."""
 
 import base64
+import json
+import os
+import shutil
 from collections.abc import Generator
 from pathlib import Path
 
 import pytest
-from tests.object_buckets import KMS_KEY, bucket_environment, gate_to, heads_of
+from tests.object_buckets import KMS_KEY, bucket_environment, gate_to, heads_of, unencrypted
 from tests.remote_stores import Bucket, serve_bucket
 
+from steelyard.datasets.store import BlobStore
+from steelyard.runtime.manifests import write_manifest
+from steelyard.server import object_store_commands
 from steelyard.server.embedded.doctor import Finding, Verdict, examine
 from steelyard.server.home import HomeLayout
 from steelyard.server.object_store import require_object_store
 from steelyard.server.settings import Settings
 from steelyard.storage import bucket as bucket_module
 from steelyard.storage.bucket_settings import BucketMisconfigured
+from steelyard.storage.object_folder import ObjectFolder
 
 
 @pytest.fixture(scope="module")
@@ -134,3 +141,43 @@ async def test_a_store_that_is_away_is_told_and_holds_no_worker_up(
         assert found.verdict is Verdict.FAIL
         assert "this machine may reach the store" in (found.remedy or "")
         await require_object_store()
+
+
+def test_a_store_that_was_local_is_brought_to_the_bucket_as_often_as_one_likes(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    root = tmp_path / "objects"
+    source = tmp_path / "source"
+    source.write_bytes(b"rows")
+    digest = BlobStore.at(root).put_file(source)
+    model = root / "projects" / "p" / "jobs" / "j" / "models" / "e00001"
+    model.mkdir(parents=True)
+    (model / "weights").write_bytes(b"weights")
+    manifest = write_manifest(model, kind="model", job_id="j", attempt_id="a", epoch=1, step=1)
+    monkeypatch.setenv("STEELYARD_HOME", str(tmp_path))
+    assert object_store_commands.main(["push"]) == 2
+    _set(monkeypatch, bucket.endpoint)
+    assert [object_store_commands.main(["push", "--json"]) for _ in range(2)] == [0, 0]
+    assert unencrypted(heads_of(bucket)) == []
+    shutil.rmtree(root)
+    assert ObjectFolder.at(root).pull_folder(model, manifest.digest()) is None
+    assert BlobStore.at(root).fetch(digest, tmp_path).read_bytes() == b"rows"
+    (root / "blobs" / "sha256" / "ab").mkdir()
+    (root / "blobs" / "sha256" / "ab" / ("ab" * 32)).write_bytes(b"rotten")
+    capsys.readouterr()
+    assert object_store_commands.main(["push", "--json"]) == 1
+    (fault,) = json.loads(capsys.readouterr().out)["faults"]
+    assert "is damaged" in fault["fault"]
+    assert object_store_commands.main(["check"]) == 0
+    assert KMS_KEY in capsys.readouterr().out
+
+
+def test_parts_of_fetches_that_were_given_up_are_swept(tmp_path: Path) -> None:
+    parts = tmp_path / ".parts"
+    (parts / "folder").mkdir(parents=True)
+    for name in ("old.part", "new.part"):
+        (parts / name).write_bytes(b"")
+    for name in ("folder", "old.part"):
+        os.utime(parts / name, (0, 0))
+    ObjectFolder.at(tmp_path).sweep_parts(1.0)
+    assert [path.name for path in parts.iterdir()] == ["new.part"]

@@ -80,8 +80,9 @@ class JobActivities:
 
     @activity.defn(name="start_attempt")
     async def start_attempt(self, request: LaunchRequest) -> Launched:
-        """Make the attempt of a launch."""
+        """Make the attempt of a launch, on a node that has all that it reads."""
         async with heartbeats():
+            await self._preparation.restore(request.job_id)
             launch = await self._lifecycle.start_attempt(
                 request.job_id, request.run_number, f"{request.run_number}:{request.segment}", request.stage
             )

@@ -27,6 +27,7 @@ from steelyard.cli import (
     rules,
     schema,
     secrets,
+    store,
     streams,
     submission,
     waiting,
@@ -62,6 +63,7 @@ for _module in (
     browsing,
     evals,
     certs,
+    store,
     demo,
     schema,
 ):

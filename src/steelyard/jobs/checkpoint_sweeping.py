@@ -1,6 +1,7 @@
 """Taking superseded checkpoints out of the bucket. Killed at any line and called again, it goes on."""
 
 import asyncio
+import time
 
 from sqlalchemy import select, update
 
@@ -10,6 +11,7 @@ from steelyard.storage.database import Database
 from steelyard.storage.tables import CheckpointRow
 
 _BATCH = 50
+_GIVEN_UP_SECONDS = 86_400.0
 
 
 class CheckpointSweepingService:
@@ -28,6 +30,7 @@ class CheckpointSweepingService:
         objects = await asyncio.to_thread(lambda: self._folders.store)
         if objects.bucket is None:
             return 0
+        await asyncio.to_thread(objects.sweep_parts, time.time() - _GIVEN_UP_SECONDS)
         async with self._database.transaction() as session:
             rows = list(
                 await session.scalars(

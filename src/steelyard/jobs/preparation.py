@@ -116,7 +116,8 @@ class PreparationService:
             if refusal is not None:
                 return refusal
         elif spec.get("model") is not None:
-            model = await self._model(spec["model"]["name_or_path"], spec["model"]["revision"])
+            revision = spec["model"]["revision"] or job.prepared.get("model_revision")
+            model = await self._model(spec["model"]["name_or_path"], revision)
             if isinstance(model, Prepared):
                 return model
             prepared["model_path"] = model["path"]
@@ -130,6 +131,20 @@ class PreparationService:
             lineage["tokens"] = tokenized.files.digest
         await self._store(job_id, prepared, lineage, tokenized)
         return Prepared(ready=True)
+
+    async def restore(self, job_id: str) -> None:
+        """Make anew what a ready job's next attempt reads and this node lacks: it may have run elsewhere.
+
+        What was fixed stays fixed: a base model comes back at the commit that it was first resolved to. What
+        can't be made again is for the attempt to say.
+
+        Raises:
+            Unavailable, StorageFull: try again.
+        """
+        async with self._database.transaction() as session:
+            prepared = (await session.get_one(JobRow, job_id)).prepared
+        if prepared.get("ready") and not await asyncio.to_thread(_is_there, prepared):
+            await self.prepare(job_id)
 
     async def _tokenize(self, job: JobRow, prepared: dict[str, Any]) -> Tokenized | Refusal | None:
         """Have the rows tokenized before any GPU is asked for. None where the job's own code reads them."""

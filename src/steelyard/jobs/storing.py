@@ -1,4 +1,4 @@
-"""Bringing what an attempt wrote to the bucket: each newest checkpoint while it trains, the rest at its end.
+"""Bringing what an attempt wrote to the bucket: checkpoints while it trains, its model at the end.
 
 The worker on the attempt's node does it, so a training process holds no key to the bucket, never waits for
 it, and may leave as soon as its files are on the disk. Where there is no bucket, nothing of this happens.
@@ -56,7 +56,7 @@ class _Place:
 
 
 Finish = Callable[[Outcome | None], Awaitable[None]]
-"""Brings the newest checkpoint and the finished model of an attempt that has gone for certain.
+"""Brings what is left of an attempt that has gone for certain: the newest checkpoint first, then its model.
 
 A folder that isn't what its manifest says stays where it is, and doesn't count. Raises BucketUnavailable: try
 again; the job says so meanwhile. Not where the job is to be cancelled.
@@ -73,10 +73,10 @@ class StoringService:
 
     @contextlib.asynccontextmanager
     async def keeping_up(self, attempt_id: str) -> AsyncGenerator[Finish]:
-        """Bring each newest checkpoint to the bucket in the background while the block runs.
+        """Bring checkpoints to the bucket in the background while the block runs, always the newest next.
 
-        What is superseded before its turn is passed over, so a slow bucket makes the newest checkpoint there
-        older, and never makes a queue longer.
+        What its trainer deletes before its turn is passed over, so a slow bucket makes the newest checkpoint
+        there older, and never makes a queue longer than `save_total_limit`.
         """
         place = await self._place(attempt_id)
         if place is None:
@@ -99,20 +99,24 @@ class StoringService:
 
     async def _finish(self, place: _Place, outcome: Outcome | None) -> None:
         try:
-            await self._bring_newest(place, None, gone=True)
+            seen = set[str]()
+            await self._bring_next(place, seen, gone=True)
             if outcome is not None and outcome.kind is OutcomeKind.SUCCEEDED:
                 await self._bring_model(place, outcome.model_dir)
+            while await self._bring_next(place, seen, gone=True):
+                pass
         except BucketUnavailable as error:
             if await self._tell_trouble(place, error) != "cancel":
                 raise
         await self._forget_superseded(place)
 
     async def _keep_up(self, place: _Place, over: asyncio.Event) -> None:
-        stored: str | None = None
+        seen = set[str]()
         pause_seconds = _LOOK_SECONDS
         while not over.is_set():
             try:
-                stored = await self._bring_newest(place, stored, gone=False)
+                if await self._bring_next(place, seen, gone=False):
+                    continue
                 pause_seconds = _LOOK_SECONDS
             except SteelyardError as error:
                 await self._tell_trouble(place, error)
@@ -121,19 +125,20 @@ class StoringService:
                 async with asyncio.timeout(pause_seconds):
                     await over.wait()
 
-    async def _bring_newest(self, place: _Place, stored: str | None, *, gone: bool) -> str | None:
-        """Bring the newest finished checkpoint, if it isn't `stored`; return the path of the newest there."""
-        report = await asyncio.to_thread(_newest, place)
-        if report is None or report.path == stored:
-            return stored
+    async def _bring_next(self, place: _Place, seen: set[str], *, gone: bool) -> bool:
+        """Bring the newest finished checkpoint that isn't in `seen`, and add it; whether there was one."""
+        report = await asyncio.to_thread(_newest, place, seen)
+        if report is None:
+            return False
         try:
             await self._run(_push_sealed if gone else _push_staged, place, report)
         except (OSError, ValidationError, DamagedFile) as error:
             # Superseded and deleted meanwhile, or not what it should be: it never counts.
             _log.info("a checkpoint was passed over", path=report.path, job=place.job_id, error=str(error))
-            return stored
-        await self._publish(place, report)
-        return report.path
+        else:
+            await self._publish(place, report)
+        seen.add(report.path)
+        return True
 
     async def _bring_model(self, place: _Place, model_dir: str | None) -> None:
         if model_dir is None or not _MODEL.fullmatch(model_dir):
@@ -199,9 +204,9 @@ async def _nothing_to_finish(outcome: Outcome | None) -> None:
     del outcome
 
 
-def _newest(place: _Place) -> CheckpointReport | None:
+def _newest(place: _Place, seen: set[str]) -> CheckpointReport | None:
     found = complete_checkpoints(place.job_dir, place.epoch)
-    return found[-1] if found else None
+    return next((report for report in reversed(found) if report.path not in seen), None)
 
 
 def _push_sealed(place: _Place, report: CheckpointReport) -> None:

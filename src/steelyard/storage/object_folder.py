@@ -182,6 +182,13 @@ class ObjectFolder:
             self.bucket.remove(self.bucket.keys(key))
         shutil.rmtree(folder, ignore_errors=True)
 
+    def sweep_parts(self, oldest: float) -> None:
+        """Remove what fetches that were given up left behind, last touched before `oldest` (Unix time)."""
+        for path in (self.root / PARTS_FOLDER).glob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                if path.lstat().st_mtime < oldest:
+                    shutil.rmtree(path) if path.is_dir() else path.unlink()
+
     def _fetch(self, bucket: Bucket, key: str, manifest: Manifest, folder: Path) -> None:
         parts = self.root / PARTS_FOLDER
         fetched = parts / uuid.uuid4().hex

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 
 from steelyard.kit.errors import SteelyardError
 from steelyard.server.embedded.folders import MINIMUM_FREE_BYTES, short_socket_folder
+from steelyard.server.embedded.mlflow_artifacts import why_artifacts_stay
 from steelyard.server.embedded.platform import foreign_environment
 from steelyard.server.embedded.ports import API, is_free, name_holder, read_ports
 from steelyard.server.embedded.postgres_place import PostgresPlace, abandoned_data, choose_place
@@ -222,8 +223,11 @@ def _object_store(layout: HomeLayout, _settings: Settings) -> Iterator[Finding]:
     found = examine_bucket()
     if isinstance(found, BucketFault):
         yield _fail("object store", found.message, found.remedy)
-    else:
-        yield _ok("object store", found)
+        return
+    yield _ok("object store", found)
+    if (reason := why_artifacts_stay()) is not None:
+        told = f"MLflow's copies of models stay in {layout.mlflow_artifacts}: {reason}"
+        yield _warn("object store", told, "encrypt that folder's volume")
 
 
 def _leftovers(layout: HomeLayout, _settings: Settings) -> Iterator[Finding]:

@@ -12,13 +12,13 @@ first; both are repeated safely after a crash.
 
 import os
 from collections.abc import Awaitable, Callable, MutableMapping
-from pathlib import Path
 from typing import Any
 
 import uvicorn
 from sqlalchemy import URL, create_engine, make_url, text
 
 from steelyard.server.embedded.mlflow import SOCKET_VARIABLE
+from steelyard.server.embedded.mlflow_artifacts import DESTINATION, artifacts_in_bucket
 from steelyard.server.home import (
     MLFLOW_DATABASE,
     MLFLOW_PREFIX,
@@ -98,13 +98,13 @@ def _with_driver(dsn: str) -> URL:
 
 def _settings(layout: HomeLayout, url: str) -> dict[str, str]:
     """Return what MLflow's own command line would put into the environment of its workers."""
-    artifacts = layout.mlflow_artifacts
-    artifacts.mkdir(parents=True, exist_ok=True)
+    layout.mlflow_artifacts.mkdir(parents=True, exist_ok=True)
+    artifacts = artifacts_in_bucket() or {DESTINATION: layout.mlflow_artifacts.as_uri()}
     return {
         "_MLFLOW_SERVER_FILE_STORE": url,
         "_MLFLOW_SERVER_REGISTRY_STORE": url,
         "_MLFLOW_SERVER_ARTIFACT_ROOT": "mlflow-artifacts:/",
-        "_MLFLOW_SERVER_ARTIFACT_DESTINATION": Path(artifacts).as_uri(),
+        **artifacts,
         "_MLFLOW_SERVER_SERVE_ARTIFACTS": "true",
         "_MLFLOW_STATIC_PREFIX": MLFLOW_PREFIX,
         "_MLFLOW_SGI_NAME": "uvicorn",
