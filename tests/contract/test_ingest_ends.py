@@ -97,6 +97,9 @@ async def test_what_breaks_each_time_is_told_and_tried_no_more(
         )  # fmt: skip
     with pytest.raises(Unavailable):
         await ActivityEnvironment().run(activities_of(plane).run_ingest, "ing_x")
+    waiting = (await http.get(f"{PROJECT}/ingests/ing_x")).json()
+    assert (waiting["state"], waiting["progress"]["stage"]) == ("running", "waiting")
+    assert "will be tried again" in waiting["progress"]["note"]
     third = ActivityEnvironment()
     third.info = dataclasses.replace(third.info, attempt=3)
     await third.run(activities_of(plane).run_ingest, "ing_x")

@@ -19,6 +19,7 @@ from steelyard.specs.datasets import VersionManifest
 
 _LINE_LIMIT_BYTES = 256 << 20
 _TAIL_CHARS = 1000
+_NOTE_CHARS = 400
 _LOOK_SECONDS = 1.0
 _BROKE_EXIT = 1
 """Of a process that raised what nobody expects; what is killed has another."""
@@ -66,6 +67,9 @@ class IngestActivities:
                 last = await self._build(ingest_id, order)
             except InvalidSpec as refusal:
                 last = {"error": _body_of(refusal)}
+            except Unavailable as error:
+                await self._note_break(ingest_id, error.message)
+                raise
             if last is None:
                 return
             if "manifest" in last:
@@ -73,6 +77,7 @@ class IngestActivities:
                 return
             error = last["error"]
             if error.pop("retryable"):
+                await self._note_break(ingest_id, error["message"])
                 raise Unavailable(error["message"])
             await self._datasets.fail(ingest_id, {"type": "invalid_request_error", **error})
 
@@ -115,6 +120,12 @@ class IngestActivities:
                 if process.returncode is None:
                     process.kill()
                     await process.wait()
+
+    async def _note_break(self, ingest_id: str, message: str) -> None:
+        """Tell who waits what for: a full disk, say, is theirs to mend."""
+        note = f"broke off, and will be tried again: {message.strip().rpartition(chr(10))[2][:_NOTE_CHARS]}"
+        progress = {"stage": "waiting", "done": 0, "total": 0, "note": note}
+        await self._datasets.note_progress(ingest_id, progress)
 
     async def _tokenizer(self, ingest: IngestOrder) -> str | None:
         statistics: dict[str, Any] = ingest.spec.get("statistics") or {}

@@ -420,6 +420,7 @@ class _Bar:
     def __init__(self, *, quiet: bool) -> None:
         self.ingest_id: str | None = None
         """The ingest that is followed, once it was asked for."""
+        self._told: str | None = None
         screen = Screen(stderr=True)
         self._progress = Progress(
             TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[note]}"),
@@ -447,6 +448,9 @@ class _Bar:
             completed=view.progress.done,
             note=f"{view.progress.rows} rows" if view.progress.rows else "",
         )
+        if view.progress.note is not None and view.progress.note != self._told:
+            self._told = view.progress.note
+            self._progress.console.print(f"The ingest {view.progress.note}")
 
     def __enter__(self) -> "_Bar":
         self._progress.start()

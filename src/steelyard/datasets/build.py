@@ -36,7 +36,7 @@ from steelyard.specs.datasets import (
     VersionManifest,
 )
 
-ENGINE = "1"
+ENGINE = "2"
 """Version of the rules. It goes up whenever the same input would give other rows."""
 _SAMPLE_ROWS = 20
 _PARQUET_GROUP_ROWS = 100_000

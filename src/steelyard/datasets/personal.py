@@ -8,7 +8,7 @@ looked for: that needs a model.
 """
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
@@ -59,6 +59,11 @@ def address_holds(text: str) -> bool:
     return all(number <= 255 for number in numbers) and numbers[0] not in (0, 127)
 
 
+def phone_holds(text: str) -> bool:
+    """Whether there are as many digits as a subscriber's number has (ITU-T E.164), country and all."""
+    return 8 <= sum(character.isdigit() for character in text) <= 15
+
+
 _SECRETS = "|".join(
     (
         r"AKIA[0-9A-Z]{16}",
@@ -70,6 +75,14 @@ _SECRETS = "|".join(
         r"AIza[0-9A-Za-z_-]{35}",
         r"eyJ[A-Za-z0-9_-]{10,}\.eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
         r"-----BEGIN [A-Z ]*PRIVATE KEY-----",
+    )
+)
+
+_PHONES = "|".join(
+    (
+        r"(?:\+[0-9]{1,3}[ .-]?)?(?:\([0-9]{2,4}\)[ .-]?|\b[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}\b",
+        # ITU-T E.164 as people write it; "\B" keeps sums such as 1+23456789 out.
+        r"\B\+[1-9][0-9]{0,2}[ .-]?(?:\([0-9]{1,4}\)[ .-]?)?[0-9]{1,12}(?:[ .-][0-9]{2,8}){0,5}\b",
     )
 )
 
@@ -87,11 +100,18 @@ DETECTORS: tuple[Detector, ...] = (
     ),
     Detector("ssn", r"\b[0-9]{3}-[0-9]{2}-[0-9]{4}\b"),
     Detector("ip_address", r"\b[0-9]{1,3}(?:\.[0-9]{1,3}){3}\b", address_holds, r"[0-9]\.[0-9]"),
-    Detector(
-        "phone", r"(?:\+[0-9]{1,3}[ .-]?)?(?:\([0-9]{2,4}\)[ .-]?|\b[0-9]{3}[ .-])[0-9]{3}[ .-][0-9]{4}\b"
-    ),
+    Detector("phone", rf"(?:{_PHONES})", phone_holds),
 )
 """In the order in which they are looked for; what one has masked, the next doesn't see."""
+
+
+def masked(texts: list[str], kinds: Sequence[PiiKind]) -> list[str]:
+    """Return the texts with all data of these kinds masked."""
+    changed = pl.Series(texts, dtype=pl.String)
+    for detector in DETECTORS:
+        if detector.kind in kinds:
+            changed = _masked(detector, changed)
+    return changed.to_list()
 
 
 class PersonalData:

@@ -12,12 +12,13 @@ from obstore.store import ObjectStore
 
 from steelyard.datasets.build import Built
 from steelyard.datasets.export import head
+from steelyard.datasets.personal import masked
 from steelyard.datasets.report_page import render_page
 from steelyard.datasets.stages import StageTally
 from steelyard.datasets.store import BlobStore, report_key
 from steelyard.kit.canonical import canonical_json
 from steelyard.kit.errors import NotFound
-from steelyard.specs.datasets import VersionManifest
+from steelyard.specs.datasets import PiiBlock, VersionManifest
 
 _SAMPLES = 5
 
@@ -57,7 +58,7 @@ def report_of(built: Built, store_root: Path) -> dict[str, Any]:
     return {
         **_facts_of(built.manifest, store_root),
         "files": built.names,
-        "stages": [_stage(tally, built.names) for tally in built.tallies],
+        "stages": [_stage(tally, built.names, built.manifest.spec.pii) for tally in built.tallies],
         "lengths": {split: found.freeze() for split, found in built.measures.items()},
         "cluster_sizes": {str(size): count for size, count in built.holdout.cluster_sizes.items()},
         "clusters": built.cluster_texts,
@@ -87,16 +88,18 @@ def _put(report: dict[str, Any], store_root: Path) -> None:
     store.put_page(report_key(report["digest"], "html"), render_page(report).encode())
 
 
-def _stage(tally: StageTally, names: list[str]) -> dict[str, Any]:
+def _stage(tally: StageTally, names: list[str], pii: PiiBlock) -> dict[str, Any]:
     return {
         **tally.report().model_dump(),
         "seconds": round(tally.seconds, 3),
         "examples": [
-            {
-                "place": f"{names[example.file]}:{example.line}",
-                "reason": example.reason,
-                "text": example.text,
-            }
-            for example in tally.examples
+            {"place": f"{names[example.file]}:{example.line}", "reason": example.reason, "text": text}
+            for example, text in zip(tally.examples, _shown(tally, pii), strict=True)
         ],
     }
+
+
+def _shown(tally: StageTally, pii: PiiBlock) -> list[str]:
+    """What may not be in the rows may not be in the report on them, whichever stage dropped it."""
+    texts = [example.text for example in tally.examples]
+    return masked(texts, pii.kinds) if pii.action in ("mask", "drop") else texts

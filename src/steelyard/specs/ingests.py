@@ -111,6 +111,8 @@ class IngestProgress(Message):
     done: int
     total: int
     rows: int = 0
+    note: str | None = None
+    """Why the last try broke off, while the next one is to come."""
 
 
 class IngestView(Message):

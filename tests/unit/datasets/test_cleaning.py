@@ -14,6 +14,7 @@ from tests.unit.datasets.files import ingest, rows_in, spec_of, stages, write_js
 from steelyard.datasets.columns import Layout, table_of
 from steelyard.datasets.normalization import Normalization
 from steelyard.datasets.personal import address_holds, iban_holds, luhn_holds
+from steelyard.datasets.store import report_key
 from steelyard.datasets.texts import row_keys
 from steelyard.specs.datasets import NormalizeBlock
 
@@ -95,6 +96,9 @@ _PERSONAL = [
     ("Pay to DE89 3704 0044 0532 0130 00 today", "Pay to [IBAN] today"),
     ("My number is 078-05-1120 they say", "My number is [SSN] they say"),
     ("Call +1 (415) 555-2671 at noon", "Call [PHONE] at noon"),
+    ("Ruf +49 30 901820 an, oder +33 6 12 34 56 78", "Ruf [PHONE] an, oder [PHONE]"),
+    ("Ring +442079460958 or +44 (0) 20 7946 0958", "Ring [PHONE] or [PHONE]"),
+    ("It is 1+23456789, up +12.5 percent", None),
     ("key AKIAIOSFODNN7EXAMPLE leaked", "key [SECRET] leaked"),
     ("Nothing to see on 2024-01-02 at 10.30", None),
 ]
@@ -109,10 +113,24 @@ def test_personal_data_is_dropped_or_only_reported(tmp_path: Path) -> None:
     texts = [text for text, _ in _PERSONAL]
     kept, counts = _texts(tmp_path, texts, pii={"action": "drop"})
     assert kept == sorted(text for text, masked in _PERSONAL if masked is None)
-    assert counts["pii"] == (10, 7)
+    assert counts["pii"] == (len(texts), 9)
     kept, counts = _texts(tmp_path, texts, pii={"action": "report"})
     assert kept == sorted(texts)
-    assert counts["pii"] == (10, 0)
+    assert counts["pii"] == (len(texts), 0)
+
+
+def test_a_report_doesnt_show_what_was_dropped_for_being_personal(tmp_path: Path) -> None:
+    rows = [{"text": text} for text, _ in _PERSONAL]
+    for action, shown in (("mask", False), ("drop", False), ("report", True)):
+        spec = spec_of(
+            pii={"action": action}, length={"enabled": True, "min_chars": 500}, reading={"max_bad": 1.0}
+        )
+        path = write_jsonl(tmp_path / "a.jsonl", [*rows, {"text": "x" * 600}])
+        published = ingest(tmp_path / action, path, spec=spec)
+        for form in ("json", "html"):
+            report = (tmp_path / action / report_key(published.manifest.digest, form)).read_text()
+            assert ("jane.doe@example.org" in report) is shown
+            assert "under 500 characters" in report
 
 
 @pytest.mark.parametrize("number", ["4111111111111111", "5500 0000 0000 0004", "340000000000009"])
