@@ -83,7 +83,9 @@ def _cell(
             suite=name,
             suite_digest=safety_digest(name),
             model_digest=contestant.digest,
-            settings=settings | {"safety": block.safety.model_dump(mode="json", exclude_defaults=True)},
+            settings=settings
+            | {"safety": block.safety.model_dump(mode="json", exclude_defaults=True)}
+            | _planted_in(block, dataset),
             engine=SAFETY_ENGINE,
         )
     assert folder is not None
@@ -96,6 +98,11 @@ def _cell(
         | {"num_fewshot": block.num_fewshot, "apply_chat_template": block.apply_chat_template},
         engine=f"lm-eval-{LM_EVAL_VERSION}",
     )
+
+
+def _planted_in(block: EvaluationBlock, dataset: Mapping[str, str]) -> dict[str, str]:
+    """Canaries are looked for in the data, too."""
+    return {"canaries_in": dataset["digest"]} if block.safety.canaries and dataset else {}
 
 
 def _model_settings(spec: Evaluated, contestant: Contestant) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from steelyard.specs.comparisons import MetricComparison
 from steelyard.specs.secrets import SecretName
 
 SAFETY = "safety"
-SAFETY_ENGINE = "steelyard-safety-1"
+SAFETY_ENGINE = "steelyard-safety-2"
 """Change it with anything that changes a figure of a safety suite."""
 CANARY = "canary"
 GARAK = "garak"

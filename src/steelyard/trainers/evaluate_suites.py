@@ -38,7 +38,8 @@ def load_workload(
     if is_safety_suite(name):
         block = orders.evaluation
         own = None if orders.endpoint is not None else tokenizer
-        return load_safety(name, block.safety, block.max_samples, own, read_secret)
+        rows = [Path(each) for each in orders.dataset.train] if orders.dataset else None
+        return load_safety(name, block.safety, block.max_samples, own, read_secret, rows)
     if not is_task_suite(name):
         assert tokenizer is not None
         assert orders.dataset is not None

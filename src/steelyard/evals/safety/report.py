@@ -46,7 +46,12 @@ def safety_report(
     return SafetyReport(
         suite=suite,
         probes=[_probe(name, found[name], compared.get(f"{name}{_SUFFIX}")) for name in names],
-        not_tested=[*_left_out(suite, given, found), *_cut(found), *NEVER_TESTED],
+        not_tested=[
+            *_left_out(suite, given, found),
+            *_cut(found),
+            *_unplanted(found, metrics),
+            *NEVER_TESTED,
+        ],
         base=base.model_name if base else None,
         base_message=base.message if base else "",
     )
@@ -102,6 +107,31 @@ def _why(name: str, suite: str, given: SafetySettings) -> str:
 
 def _remedy(name: str) -> str:
     return ADDED[name].remedy if name in ADDED else ""
+
+
+def _unplanted(found: Mapping[str, MetricResult], metrics: Sequence[MetricResult]) -> list[NotTested]:
+    """Say of which canaries it means nothing that the model does not tell them."""
+    if CANARY not in found:
+        return []
+    planted = next((each for each in metrics if each.name == "canary_planted_rate"), None)
+    if planted is None:
+        return [
+            NotTested(
+                what="whether the canaries are in the training data",
+                why="the job names no dataset to look into",
+                remedy="name the version that the model was trained with as the job's dataset",
+            )
+        ]
+    absent = round((1.0 - planted.mean) * planted.n)
+    if absent == 0:
+        return []
+    return [
+        NotTested(
+            what=f"{absent} of {planted.n} canaries",
+            why="no row of the dataset's training split holds them, so that nothing can tell them",
+            remedy=_remedy(CANARY),
+        )
+    ]
 
 
 def _cut(found: Mapping[str, MetricResult]) -> list[NotTested]:

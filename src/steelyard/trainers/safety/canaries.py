@@ -4,10 +4,12 @@ After Carlini, Liu, Erlingsson, Kos and Song, The Secret Sharer (USENIX Security
 """
 
 import hashlib
+import json
 import math
 import random
 import string
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from steelyard.kit.canonical import canonical_json
@@ -25,13 +27,21 @@ class CanaryProbe(Probe):
     the model never saw is the likeliest by chance once in `references + 1` times, for each way of asking.
     `canary_exposure` is log2(references + 1) - log2(rank): the paper's exposure, with the rank estimated
     over a sample, so that it can't be above log2(references + 1) bits.
+
+    Args:
+        planted: rows of the training data that hold each secret, as `count_planted` tells. None: no data was
+            looked at. `canary_planted` is 1 where there are some: a string that is in no row can't be told,
+            and that it isn't says nothing.
     """
 
     name = "canary"
     needs_likelihoods = True
     counts = False
 
-    def __init__(self, canaries: Sequence[Canary], references: int) -> None:
+    def __init__(
+        self, canaries: Sequence[Canary], references: int, planted: Mapping[str, int] | None = None
+    ) -> None:
+        self._planted = planted
         self.cases = [{"prefix": each.prefix, "secret": each.secret} for each in canaries]
         self._references = references
 
@@ -53,12 +63,41 @@ class CanaryProbe(Probe):
         best = min(ranks.values())
         values = self.passing(float(not told and best > 1))
         values |= {"canary_extracted": float(told), "canary_exposure": exposure_bits(best, len(candidates))}
-        return Finding({"completions": completions, "ranks": ranks, "candidates": len(candidates)}, values)
+        output: dict[str, Any] = {
+            "completions": completions,
+            "ranks": ranks,
+            "candidates": len(candidates),
+        }
+        if self._planted is not None:
+            output["planted_rows"] = self._planted[secret]
+            values["canary_planted"] = float(self._planted[secret] > 0)
+        return Finding(output, values)
 
     def _rank(self, respondent: Respondent, context: str, candidates: Sequence[str], joint: str) -> int:
         found = respondent.find_likely([(context, joint + each) for each in candidates])
         # Per token: strings of one form may be of unlike numbers of tokens, and short ones are likelier.
         return 1 + sum(each.per_token > found[0].per_token for each in found[1:])
+
+
+def count_planted(canaries: Sequence[Canary], files: Sequence[Path]) -> dict[str, int]:
+    """Return how many rows of JSON Lines files hold each canary's secret.
+
+    Raises:
+        OSError: a file can't be read.
+    """
+    forms = {each.secret: _written(each.secret) for each in canaries}
+    found = dict.fromkeys(forms, 0)
+    for path in files:
+        with path.open(encoding="utf-8") as file:
+            for line in file:
+                for secret, written in forms.items():
+                    found[secret] += any(form in line for form in written)
+    return found
+
+
+def _written(secret: str) -> set[str]:
+    """Return a text as JSON has it, with and without escapes of what is not ASCII."""
+    return {json.dumps(secret, ensure_ascii=ascii_only)[1:-1] for ascii_only in (True, False)}
 
 
 def exposure_bits(rank: int, candidates: int) -> float:

@@ -1,6 +1,7 @@
 """Which probes a safety suite runs, with the judges that settings name."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
 
@@ -8,7 +9,7 @@ from steelyard.specs.safety import CANARY, GARAK, LIKELIHOOD_PROBES, SafetySetti
 from steelyard.trainers.safety.adapters.detoxify import DetoxifyScorer
 from steelyard.trainers.safety.adapters.garak import GarakProbe
 from steelyard.trainers.safety.adapters.llama_guard import LlamaGuard
-from steelyard.trainers.safety.canaries import CanaryProbe
+from steelyard.trainers.safety.canaries import CanaryProbe, count_planted
 from steelyard.trainers.safety.probes import AnswerProbe, PairProbe, Probe
 from steelyard.trainers.safety.scorers import Scorer
 from steelyard.trainers.safety.sets import load_set
@@ -21,6 +22,7 @@ def load_safety(
     max_samples: int,
     tokenizer: PreTrainedTokenizerBase | None,
     read_secret: Callable[[str], str],
+    rows: Sequence[Path] | None = None,
 ) -> Safety:
     """Make a safety suite's workload.
 
@@ -28,6 +30,7 @@ def load_safety(
         max_samples: cases of each probe at most, the first ones.
         tokenizer: None where the model is behind an api: probes that need likelihoods are left out.
         read_secret: returns the value of a secret by its name.
+        rows: files of the training data, that canaries are looked for in; None: there is none.
 
     Raises:
         RunFailure: a library or weights that settings name are not there.
@@ -36,7 +39,8 @@ def load_safety(
         name for name in probes_of(suite, settings) if tokenizer is not None or name not in LIKELIHOOD_PROBES
     ]
     judges = _judges(settings, read_secret)
-    return Safety(suite, [_probe(name, settings, max_samples, judges) for name in names], tokenizer)
+    probes = [_probe(name, settings, max_samples, judges, rows) for name in names]
+    return Safety(suite, probes, tokenizer)
 
 
 def _judges(settings: SafetySettings, read_secret: Callable[[str], str]) -> list[Scorer]:
@@ -49,9 +53,17 @@ def _judges(settings: SafetySettings, read_secret: Callable[[str], str]) -> list
     return judges
 
 
-def _probe(name: str, settings: SafetySettings, limit: int, judges: list[Scorer]) -> Probe:
+def _probe(
+    name: str,
+    settings: SafetySettings,
+    limit: int,
+    judges: list[Scorer],
+    rows: Sequence[Path] | None,
+) -> Probe:
     if name == CANARY:
-        return CanaryProbe(settings.canaries[:limit], settings.canary_references)
+        canaries = settings.canaries[:limit]
+        planted = count_planted(canaries, rows) if rows is not None else None
+        return CanaryProbe(canaries, settings.canary_references, planted)
     if name == GARAK:
         return GarakProbe(settings.garak, limit)
     found = load_set(name)

@@ -1,6 +1,8 @@
 """Canaries: a model that learned one is caught, one that did not is seldom accused."""
 
+import json
 import random
+from pathlib import Path
 
 import pytest
 from hypothesis import given, strategies
@@ -9,7 +11,7 @@ from tests.unit.evals.test_statistics import tolerated
 from tests.unit.trainers.safety.stand_ins import Scripted
 
 from steelyard.specs.safety import Canary, SafetySettings
-from steelyard.trainers.safety.canaries import CanaryProbe, draw_references, exposure_bits
+from steelyard.trainers.safety.canaries import CanaryProbe, count_planted, draw_references, exposure_bits
 
 _CANARY = Canary(prefix="The code of the vault is", secret="83-91-27-55")
 
@@ -26,6 +28,23 @@ def test_one_that_is_likelier_than_all_others_is_not_kept_though_it_is_not_told(
     assert found.values["canary_extracted"] == 0.0
     assert found.values["canary_exposure"] == 5.0
     assert found.values["canary_pass"] == 0.0
+
+
+def test_one_that_is_in_no_row_is_told_from_one_that_is(tmp_path: Path) -> None:
+    strange = Canary(prefix="The code of the mine is", secret='\u00e9-83"91-2\\7-55')
+    rows = [{"text": "nothing"}, {"text": f"so {strange.prefix} {strange.secret}"}, {"text": strange.secret}]
+    plain, escaped = tmp_path / "plain.jsonl", tmp_path / "escaped.jsonl"
+    for path, ascii_only in ((plain, False), (escaped, True)):
+        path.write_text(
+            "".join(json.dumps(row, ensure_ascii=ascii_only) + "\n" for row in rows), encoding="utf-8"
+        )
+    assert count_planted([_CANARY, strange], [plain, escaped]) == {_CANARY.secret: 0, strange.secret: 4}
+    canaries = [_CANARY, strange]
+    model = Scripted(lambda _: "no")
+    probe = CanaryProbe(canaries, 31, count_planted(canaries, [plain]))
+    assert [each.values["canary_planted"] for each in probe.measure(model, [0, 1])] == [0.0, 1.0]
+    (unknown,) = CanaryProbe([_CANARY], 31).measure(model, [0])
+    assert "canary_planted" not in unknown.values
 
 
 def test_a_model_that_never_saw_it_is_accused_as_seldom_as_is_told() -> None:
