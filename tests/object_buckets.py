@@ -5,6 +5,7 @@ import threading
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from datetime import timedelta
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
@@ -35,7 +36,7 @@ def bucket_environment(
 
 
 def heads_of(bucket: Bucket, prefix: str = "") -> dict[str, httpx.Headers]:
-    """Return the headers of each object that the bucket holds, by key."""
+    """Return the headers of each object that the bucket holds, by key, but for those that go meanwhile."""
     store = S3Store(
         bucket.name,
         config={
@@ -48,7 +49,10 @@ def heads_of(bucket: Bucket, prefix: str = "") -> dict[str, httpx.Headers]:
     )
     pages = store.list(prefix or None)  # pyright: ignore[reportUnknownMemberType]
     keys = [str(entry["path"]) for page in pages for entry in page]
-    return {key: httpx.head(obstore.sign(store, "HEAD", key, timedelta(minutes=5))).headers for key in keys}
+    with httpx.Client(timeout=60.0) as http:
+        answers = {key: http.head(obstore.sign(store, "HEAD", key, timedelta(minutes=5))) for key in keys}
+    found = {key: answer for key, answer in answers.items() if answer.status_code != HTTPStatus.NOT_FOUND}
+    return {key: answer.raise_for_status().headers for key, answer in found.items()}
 
 
 def unencrypted(heads: dict[str, httpx.Headers]) -> list[str]:

@@ -19,9 +19,10 @@ from steelyard.datasets.examination import ExaminationService
 from steelyard.datasets.export import head
 from steelyard.datasets.inspection import verify_version
 from steelyard.datasets.store import BlobStore, key_of
+from steelyard.kit.canonical import digest_bytes
 from steelyard.kit.errors import NotFound, StorageFull
 from steelyard.runtime.manifests import write_manifest
-from steelyard.specs.manifest import MANIFEST_NAME, Manifest
+from steelyard.specs.manifest import MANIFEST_NAME, Manifest, ManifestFile
 from steelyard.storage import bucket as bucket_module
 from steelyard.storage.bucket import BucketUnavailable, DamagedFile
 from steelyard.storage.bucket_settings import BucketMisconfigured, BucketSettings
@@ -208,16 +209,59 @@ def test_a_file_that_isnt_what_its_manifest_says_never_makes_a_whole_folder(
     assert not [key for key in heads_of(bucket) if key.endswith(("weights.safetensors", MANIFEST_NAME))]
 
 
-def test_a_link_out_of_the_folder_is_not_followed(bucket: Bucket, tmp_path: Path) -> None:
-    folder, _ = _checkpoint(tmp_path)
-    secret = tmp_path / "secret"
-    secret.write_bytes(b"secret")
-    (folder / "stolen").symlink_to(secret)
-    write_manifest(folder, kind="checkpoint", job_id="j", attempt_id="a", epoch=1, step=10)
-    with pytest.raises(OSError, match="symbolic") as caught:
+@pytest.mark.parametrize("way", ["a link", "a linked folder", "a forged name", "a pipe", "no name of a key"])
+def test_nothing_outside_of_a_folder_is_read_whatever_its_writer_puts_in(
+    bucket: Bucket, tmp_path: Path, way: str
+) -> None:
+    folder, manifest = _checkpoint(tmp_path)
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "stolen").write_bytes(b"secret")
+    name = "stolen"
+    if way == "a link":
+        (folder / name).symlink_to(outside / "stolen")
+    elif way == "a linked folder":
+        (folder / "in").symlink_to(outside)
+        name = "in/stolen"
+    elif way == "a forged name":
+        name = os.path.relpath(outside / "stolen", folder)
+    elif way == "a pipe":
+        os.mkfifo(folder / name)
+    else:
+        name = "line\nfeed/stolen"
+        (folder / name).parent.mkdir()
+        (folder / name).write_bytes(b"secret")
+    file = ManifestFile(size=6, digest=digest_bytes(b"secret"))
+    forged = manifest.model_copy(update={"files": {name: file, **manifest.files}})
+    (folder / MANIFEST_NAME).write_text(forged.model_dump_json())
+    with pytest.raises((OSError, DamagedFile)):
         ObjectFolder.at(tmp_path).push_folder(folder)
-    assert caught.value.errno == errno.ELOOP
     assert not [key for key in heads_of(bucket) if key.endswith(("stolen", MANIFEST_NAME))]
+
+
+def test_names_of_all_kinds_come_back_and_go_away(bucket: Bucket, tmp_path: Path) -> None:
+    folder = tmp_path / "projects" / "p" / "jobs" / "j" / "models" / "e00001"
+    names = [
+        "with space",
+        "a#b%20c",
+        "plus+tilde~",
+        "prüfung/größe.json",
+        "q?x=1&y",
+        "[0].bin",
+        "back\\slash",
+    ]
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(name)
+    manifest = write_manifest(folder, kind="model", job_id="j", attempt_id="a", epoch=1, step=1)
+    objects = ObjectFolder.at(tmp_path)
+    objects.push_folder(folder)
+    assert objects.check_folder(folder, manifest.digest()) is None
+    shutil.rmtree(folder)
+    assert objects.pull_folder(folder, manifest.digest()) is None
+    assert sorted(manifest.files) == sorted(names)
+    objects.remove_folder(folder)
+    assert heads_of(bucket) == {}
 
 
 def test_a_store_that_is_away_or_a_bucket_that_isnt_there_is_worth_another_try(

@@ -1,10 +1,11 @@
 """Writing files so that a reader never sees half of one, and a power cut never takes back a whole one."""
 
 import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 FILE_MODE = 0o644
 DIRECTORY_MODE = 0o755
@@ -58,6 +59,24 @@ def list_files(folder: Path) -> Iterator[str]:
     for directory, _, names in os.walk(folder):
         found.extend(str(Path(directory, name).relative_to(folder)) for name in names)
     yield from sorted(found)
+
+
+def open_inside(folder: Path, name: str) -> int:
+    """Open the file `name` below `folder` for reading, and return its descriptor; no link is followed.
+
+    Raises:
+        OSError: it isn't there, or a part of its name is a link or leads out of the folder.
+    """
+    *parents, last = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in (*parents, last):
+        raise OSError(errno.ELOOP, "leads out of its folder", name)
+    with contextlib.ExitStack() as opened:
+        above = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        opened.callback(os.close, above)
+        for parent in parents:
+            above = os.open(parent, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW, dir_fd=above)
+            opened.callback(os.close, above)
+        return os.open(last, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=above)
 
 
 def replace_folder(source: Path, target: Path) -> None:

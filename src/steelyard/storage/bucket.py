@@ -21,7 +21,7 @@ from typing_extensions import Buffer
 
 from steelyard.kit.canonical import digest_bytes
 from steelyard.kit.errors import NotFound, StorageFull, Unavailable
-from steelyard.runtime.files import FILE_MODE, sync_directory
+from steelyard.runtime.files import FILE_MODE, open_inside, sync_directory
 from steelyard.storage.bucket_settings import PREFIX, BucketSettings, read_settings, uses_bucket
 
 PARTS_FOLDER = ".parts"
@@ -85,10 +85,13 @@ class Bucket:
         """The store below."""
         return self._store
 
-    def put_file(self, key: str, path: Path, digest: str) -> None:
+    def put_file(self, key: str, folder: Path, name: str, digest: str) -> None:
         """Store a file whole or not at all. One that is there with this digest and encryption is left alone.
 
-        A link isn't followed: whoever wrote the folder can't make this read what lies outside of it.
+        No link below `folder` is followed: whoever wrote it can't make this read what lies outside.
+
+        Args:
+            name: of the file, relative to `folder`.
 
         Raises:
             DamagedFile: its bytes have another digest; nothing was stored.
@@ -97,10 +100,10 @@ class Bucket:
         """
         if self._marks(key) == (digest, self._label):
             return
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW)
+        descriptor = open_inside(folder, name)
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size
-            blocks = _checked(iter(functools.partial(file.read, _BLOCK_BYTES), b""), digest, path)
+            blocks = _checked(iter(functools.partial(file.read, _BLOCK_BYTES), b""), digest, folder / name)
             if size <= _BLOCK_BYTES:
                 self._put(key, b"".join(blocks), digest)
             else:
@@ -205,6 +208,8 @@ class Bucket:
             found = obstore.get(self._store, key, options={"head": True}).attributes
         except FileNotFoundError:
             return None
+        except ValueError as error:
+            raise DamagedFile(f"{key!r} can't be the name of an object") from error
         except BaseError as error:
             raise self._refusal(key, error) from error
         marks = cast("dict[str, str]", found)

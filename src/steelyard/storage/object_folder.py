@@ -46,7 +46,7 @@ class ObjectFolder:
             BucketUnavailable, DamagedFile: it isn't there; the local file stays.
         """
         if self.bucket is not None:
-            self.bucket.put_file(self._key(path), path, digest or digest_file(path))
+            self.bucket.put_file(self._key(path), path.parent, path.name, digest or digest_file(path))
 
     def pull_file(self, path: Path, digest: str | None) -> bool:
         """Have a file here; return whether it is.
@@ -104,14 +104,16 @@ class ObjectFolder:
             return
         key = self._key(target or folder)
         manifest = read_manifest(folder)
+        if (name := escaping_file(manifest)) is not None:
+            raise DamagedFile(f"{folder}: its manifest names {name}, which lies outside of it")
         present = self._manifest_in_bucket(self.bucket, key)
         if present == manifest:
             return
         if present is not None:
             self.bucket.remove([f"{key}/{MANIFEST_NAME}"])
         for name, file in manifest.files.items():
-            self.bucket.put_file(f"{key}/{name}", folder / name, file.digest)
-        self.bucket.put_bytes(f"{key}/{MANIFEST_NAME}", (folder / MANIFEST_NAME).read_bytes())
+            self.bucket.put_file(f"{key}/{name}", folder, name, file.digest)
+        self.bucket.put_bytes(f"{key}/{MANIFEST_NAME}", manifest.model_dump_json(indent=1).encode())
 
     def check_folder(self, folder: Path, digest: str) -> Damage | None:
         """Read every byte of a folder where the truth is; return what is wrong with it.
