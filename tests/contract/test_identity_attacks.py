@@ -352,6 +352,35 @@ async def test_a_key_of_another_member_answers_whom_the_job_may_be_read_by(
     await refused(ada, 403)
 
 
+async def test_a_link_opens_nothing_once_its_user_has_signed_out_and_each_is_on_record(
+    plane: ControlPlane, people: People
+) -> None:
+    ada = await people.make("ada", "alpha/viewer")
+    (token,) = (await ada.get("/v1/tokens")).json()["data"]
+    early, late = [(await ada.post("/v1/sessions")).json()["url"] for _ in range(2)]
+    async with httpx.AsyncClient(follow_redirects=False) as browser:
+        assert (await browser.get(early)).status_code == 303
+        assert "steelyard_session" in browser.cookies
+    assert (await ada.delete("/v1/sessions")).status_code == 204
+    async with httpx.AsyncClient(follow_redirects=False) as browser:
+        assert (await browser.get(late)).status_code == 401
+        assert "steelyard_session" not in browser.cookies
+    async with plane.database.transaction() as session:
+        rows = await session.execute(
+            select(AuditRow.verb, AuditRow.actor, AuditRow.detail)
+            .where(AuditRow.verb.in_(("session.create", "session.open", "user.sign_out")))
+            .order_by(AuditRow.id)
+        )
+        found = [(row.verb, row.actor, row.detail.get("with")) for row in rows]
+    ada_id = "user:ada@example.com"
+    assert found == [
+        ("session.create", ada_id, token["id"]),
+        ("session.create", ada_id, token["id"]),
+        ("session.open", ada_id, None),
+        ("user.sign_out", ada_id, None),
+    ]
+
+
 async def test_a_session_ends_when_its_user_signs_out_or_is_shut_out(
     plane: ControlPlane, people: People, admin: httpx.AsyncClient
 ) -> None:

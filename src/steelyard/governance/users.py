@@ -1,6 +1,7 @@
 """People: made before their first sign-in or at it, disabled, deleted; and who the caller is."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from sqlalchemy import func, insert, select, text, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -62,8 +63,9 @@ class UserService:
             token=_bounds(actor),
         )
 
-    async def require_signed_in(self, actor: Actor) -> None:
-        """Check, by the database and not by what is still believed of it, that another session may begin.
+    async def begin_session(self, actor: Actor, verb: Literal["session.create", "session.open"]) -> None:
+        """Check, by the database and not by what is still believed of it, that another session may begin;
+        and put on record that it does: as a link, or as a cookie in exchange for one.
 
         Otherwise who holds a copy of a session's token could outlive its sign-out by the seconds for which
         tokens are believed, and for ever after.
@@ -78,6 +80,8 @@ class UserService:
             raise PermissionDenied("a session knows no bounds; a token that has some opens none")
         async with self._database.transaction() as session:
             await access.require_active(session, actor)
+            detail = {"with": actor.token_id} if actor.token_id else {}
+            await audit.record(session, actor, verb, "user", actor.id, detail=detail)
 
     async def sign_out(self, actor: Actor) -> None:
         """End all sessions that the actor has begun until now.

@@ -27,7 +27,7 @@ async def make_link(
     to: Annotated[str, Query(description="Path on this server to go to then.")] = "/mlflow/",
 ) -> SessionLink:
     """Make a link that signs a browser in as the caller."""
-    await services.users.require_signed_in(actor)
+    await services.users.begin_session(actor, "session.create")
     code = services.session_tokens.issue(actor.id, _LINK_SECONDS)
     query = urlencode({"code": code, "to": local_path(to)})
     return SessionLink(url=f"{request.base_url}session?{query}", expires_in_seconds=_LINK_SECONDS)
@@ -42,7 +42,7 @@ async def open_session(
     actor = await services.authenticator.authenticate(code, request_id_of(request), source)
     if actor.signed_in_at is None:
         raise InvalidRequest("'code' is what a link of 'steelyard open' carries", param="code")
-    await services.users.require_signed_in(actor)
+    await services.users.begin_session(actor, "session.open")
     answer = RedirectResponse(local_path(to), status_code=303)
     set_session_cookie(request, answer, services, actor.id)
     answer.headers["Referrer-Policy"] = "no-referrer"
