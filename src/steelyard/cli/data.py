@@ -179,6 +179,7 @@ def _tell(version: DatasetVersionView, as_json: bool) -> None:
     word = "Made" if version.created else "Nothing new: these are the rows of"
     screen.print(f"{word} {version.name}@v{version.version} ({version.format}), digest {version.digest}.")
     screen.print(_stage_table(version))
+    _tell_left_out(screen, version)
     screen.print(f"Train on it with: dataset: {{ref: {version.name}@v{version.version}}}")
 
 
@@ -207,6 +208,7 @@ def show(ref: Ref, project: ProjectName = None, as_json: JsonFlag = False) -> No
     screen.print(f"{version.name}@v{version.version}  {version.format}  {version.digest}")
     screen.print(f"train {version.rows_train} rows, validation {version.rows_validation} rows")
     screen.print(_stage_table(version))
+    _tell_left_out(screen, version)
     if caches:
         screen.print(_token_table(caches))
 
@@ -323,6 +325,12 @@ def _weight(pair: str) -> tuple[str, float]:
 
 def _document(version: DatasetVersionView) -> dict[str, Any]:
     return version.model_dump(mode="json")
+
+
+def _tell_left_out(screen: Screen, version: DatasetVersionView) -> None:
+    if version.left_out:
+        columns = ", ".join(f"{column} ({rows} rows)" for column, rows in version.left_out.items())
+        screen.print(f"Not taken, as {version.format} has no such columns: {columns}")
 
 
 def _stage_table(version: DatasetVersionView) -> Table:

@@ -2,6 +2,7 @@
 # pyright: reportMissingTypeStubs=false, reportUnknownParameterType=false, reportAttributeAccessIssue=false
 """From files to a manifest: the passes in their order, each over all cores, each resumed after a crash."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -159,6 +160,7 @@ def build(
             evaluation_sets=digests_of_sets(evaluation_sets) if spec.decontamination.enabled else {},
             parents=list(parents),
             origins=[name for name in input_.names if "://" in name],
+            left_out=_left_out(parts),
             rows_in=sum(part.read.rows for part in parts),
             rows_kept=sum(entry.rows for entry in entries),
             rows_train=sum(entry.rows for entry in entries if entry.split == "train"),
@@ -179,7 +181,7 @@ def seal(manifest: VersionManifest) -> VersionManifest:
 
 def digest_of(manifest: VersionManifest) -> str:
     """Recompute a manifest's digest from its fields."""
-    value = manifest.model_dump(mode="json", exclude={"digest", "origins"})
+    value = manifest.model_dump(mode="json", exclude={"digest", "origins", "left_out"})
     for shard in value["shards"]:
         del shard["digest"], shard["size_bytes"]
     return digest_json(value)
@@ -354,6 +356,13 @@ def _tallies(
     if spec.split.leak_threshold is not None and spec.split.validation_fraction:
         tallies.append(holdout.leak)
     return tallies
+
+
+def _left_out(parts: Sequence[Part]) -> dict[str, int]:
+    left_out: Counter[str] = Counter()
+    for part in parts:
+        left_out.update(part.read.left_out)
+    return dict(sorted(left_out.items()))
 
 
 def _summed(tallies: Sequence[Sequence[StageTally]]) -> list[StageTally]:

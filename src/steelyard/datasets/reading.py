@@ -4,13 +4,14 @@
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from steelyard.datasets.columns import Layout, Row, table_of
+from steelyard.datasets.columns import ID_COLUMN, Layout, Row, table_of
 from steelyard.datasets.conversations import RowFault
 from steelyard.datasets.shapes import SHAPES, Shape, detect, layout_of, rename
 from steelyard.datasets.spool import Chunk, too_long
@@ -18,6 +19,7 @@ from steelyard.datasets.strict_json import BadJson, parse_strict
 from steelyard.kit.errors import InvalidDataset
 from steelyard.specs.datasets import ReadingBlock, SourceFormat
 
+MAX_COLUMNS = 100
 MAX_FAULTS = 50
 """Faults that one chunk keeps; all are counted."""
 _SHOWN_FAULTS = 20
@@ -59,6 +61,8 @@ class Tally:
     rows: int = 0
     faulty: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
+    left_out: dict[str, int] = field(default_factory=dict[str, int])
+    """Column that the shape doesn't read -> rows that have it; of many columns the first MAX_COLUMNS."""
     bytes: int = 0
 
     def note(self, fault: Fault) -> None:
@@ -66,6 +70,12 @@ class Tally:
         self.faulty += 1
         if len(self.faults) < MAX_FAULTS:
             self.faults.append(fault)
+
+    def leave_out(self, columns: AbstractSet[str]) -> None:
+        """Count columns of a row that the shape doesn't read."""
+        for column in columns:
+            if column in self.left_out or len(self.left_out) < MAX_COLUMNS:
+                self.left_out[column] = self.left_out.get(column, 0) + 1
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,12 @@ class Plan:
     column_map: dict[str, str]
     reading: ReadingBlock
 
+    @property
+    def reads(self) -> frozenset[str]:
+        """Columns of the files that are looked at, by the names that they have there."""
+        known = SHAPES[self.source_format].reads.union(self.column_map, {ID_COLUMN})
+        return known - _replaced(self.column_map)
+
 
 def read_tables(chunk: Chunk, name: str, plan: Plan, tally: Tally) -> Iterator[pa.Table]:
     """Yield tables of canonical rows. Rows with faults are noted in `tally` and left out.
@@ -84,7 +100,7 @@ def read_tables(chunk: Chunk, name: str, plan: Plan, tally: Tally) -> Iterator[p
     Raises:
         InvalidDataset: a row has another shape than the rest, or is longer than the limit.
     """
-    shape = SHAPES[plan.source_format]
+    shape, reads = SHAPES[plan.source_format], plan.reads
     rows: list[Row] = []
     lines: list[int] = []
     size = 0
@@ -101,6 +117,8 @@ def read_tables(chunk: Chunk, name: str, plan: Plan, tally: Tally) -> Iterator[p
                 f"{name}:{line}: the row is {error}, but the rows before are"
                 f" {_told(plan.source_format, plan.layout)}; ingest each shape by itself"
             ) from error
+        if not value.keys() <= reads:
+            tally.leave_out(value.keys() - reads)
         rows.append(row)
         lines.append(line)
         size += size_bytes
@@ -109,6 +127,11 @@ def read_tables(chunk: Chunk, name: str, plan: Plan, tally: Tally) -> Iterator[p
             rows, lines, size = [], [], 0
     if rows:
         yield table_of(plan.layout, rows, [chunk.file] * len(rows), lines)
+
+
+def _replaced(column_map: Mapping[str, str]) -> set[str]:
+    """Columns that a mapped one takes the name of."""
+    return set(column_map.values()) - set(column_map)
 
 
 class MixedShapes(ValueError):
@@ -241,11 +264,21 @@ def _parquet(chunk: Chunk, name: str, reading: ReadingBlock) -> Numbered:
                 raise too_long(name, number + 1, reading)
             for row in batch.to_pylist():
                 number += 1
-                yield number, {key: value for key, value in row.items() if value is not None}, size
+                yield number, _without_nulls(row), size
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
         raise InvalidDataset(
             f"{name}: the Parquet file is damaged near row {number + 1} ({str(error)[:200]}); copy it again"
         ) from error
+
+
+def _without_nulls(value: Any) -> Any:
+    """Leave out what a column's type makes up: a struct has every field that any row of the file has."""
+    if isinstance(value, dict):
+        named: Row = value  # pyright: ignore[reportUnknownVariableType] - of Arrow's making
+        return {key: _without_nulls(each) for key, each in named.items() if each is not None}
+    if isinstance(value, list):
+        return [_without_nulls(each) for each in value]
+    return value
 
 
 def _missing(shape: Shape, row: Row) -> str:

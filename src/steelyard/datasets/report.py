@@ -71,6 +71,7 @@ def _facts_of(manifest: VersionManifest, store_root: Path) -> dict[str, Any]:
         "digest": manifest.digest,
         "format": manifest.format,
         "columns": manifest.columns,
+        "left_out": manifest.left_out,
         "parents": [parent.model_dump(mode="json") for parent in manifest.parents],
         "evaluation_sets": manifest.evaluation_sets,
         "rows_in": manifest.rows_in,

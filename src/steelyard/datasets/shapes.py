@@ -23,6 +23,8 @@ class Shape:
     """Any one of these sets of fields says that a row has the shape."""
     format: DatasetFormat
     convert: Callable[[Row], Row]
+    reads: frozenset[str]
+    """All fields that `convert` looks at; others are left out."""
 
     def fits(self, row: Mapping[str, Any]) -> bool:
         """Whether the row has the fields."""
@@ -200,7 +202,20 @@ def _with_tools(converted: Row, row: Row) -> Row:
 
 
 def _of(source: SourceFormat, format_: DatasetFormat, convert: Callable[[Row], Row], *needs: str) -> Shape:
-    return Shape(source, tuple(frozenset(fields.split()) for fields in needs), format_, convert)
+    needed = tuple(frozenset(fields.split()) for fields in needs)
+    return Shape(source, needed, format_, convert, _ALSO[source].union(*needed))
+
+
+_ALSO: dict[SourceFormat, frozenset[str]] = {
+    "preference": frozenset({"prompt", "input", "tools"}),
+    "unpaired_preference": frozenset({"tools"}),
+    "prompt_completion": frozenset({"tools"}),
+    "messages": frozenset({"tools"}),
+    "sharegpt": frozenset({"system", "tools"}),
+    "alpaca": frozenset({"input"}),
+    "text": frozenset(),
+}
+"""What a shape reads beside what it needs."""
 
 
 SHAPES: dict[SourceFormat, Shape] = {

@@ -15,7 +15,7 @@ from typing import IO, Any
 
 from steelyard.kit.errors import Conflict
 
-FORM = "2"
+FORM = "3"
 """Of the files in the folder. It goes up whenever they change, so that no release reads another's."""
 
 

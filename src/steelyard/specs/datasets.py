@@ -219,7 +219,8 @@ class VersionManifest(Message):
 
     `digest` is the sha256 of the canonical JSON of all other fields, with the shards' `digest` and
     `size_bytes` left out, so that a newer Parquet library gives the same version; `content_digest`
-    covers the rows. `origins` is left out as well: equal bytes are the same version wherever they came from.
+    covers the rows. `origins` and `left_out` are no part of it: equal rows are the same version wherever they
+    came from.
     """
 
     manifest_version: Literal[1] = 1
@@ -233,6 +234,8 @@ class VersionManifest(Message):
     parents: list[ParentEntry] = []
     origins: list[str] = []
     """URIs that files were read from when the version was made, pinned to a commit where they can be."""
+    left_out: dict[str, int] = {}
+    """Column of the files that the shape doesn't know, and that is in no row -> rows that had it."""
     rows_in: int
     rows_kept: int
     rows_train: int
@@ -256,6 +259,8 @@ class DatasetVersionView(Message):
     stages: list[StageReport]
     parents: list[ParentEntry] = []
     origins: list[str] = []
+    left_out: dict[str, int] = {}
+    """Column of the files that the shape doesn't know, and that is in no row -> rows that had it."""
     created: bool = True
     """False where the version was there already."""
 

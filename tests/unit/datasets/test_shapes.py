@@ -1,12 +1,16 @@
+# pyright: reportUnknownMemberType=false, reportUnknownArgumentType=false, reportMissingTypeStubs=false
 """Every shape is detected, and comes out in TRL's columns."""
 
 import json
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
-from tests.unit.datasets.files import Row, ingest, rows_in, spec_of, write_jsonl
+from tests.unit.datasets.files import Row, ingest, rows_in, sorted_rows, spec_of, write_jsonl
 
+from steelyard.datasets.inspection import verify_version
 from steelyard.datasets.store import report_key
 from steelyard.kit.errors import InvalidDataset
 
@@ -202,6 +206,35 @@ def test_a_column_map_that_names_no_column_is_refused_with_the_columns(tmp_path:
     ) as caught:
         ingest(tmp_path / "store", path, spec=spec_of(column_map={"questoin": "prompt"}))
     assert caught.value.param == "column_map"
+
+
+def test_columns_that_the_shape_doesnt_know_are_told(tmp_path: Path) -> None:
+    store, more = tmp_path / "store", {"system": "Be brief.", "meta": {"id": 1}}
+    plain = [{"frage": f"what is {i}?", "completion": f"{i}"} for i in range(5)]
+    mapped = spec_of(column_map={"frage": "prompt"})
+    rows = [plain[0], *({**row, **more} for row in plain[1:3]), {**plain[3], "prompt": "replaced"}, plain[4]]
+    published = ingest(store, write_jsonl(tmp_path / "a.jsonl", rows), spec=mapped)
+    assert published.view().left_out == {"meta": 2, "prompt": 1, "system": 2}
+    bare = ingest(tmp_path / "other", write_jsonl(tmp_path / "b.jsonl", plain), spec=mapped)
+    assert (bare.view().left_out, bare.manifest.digest) == ({}, published.manifest.digest)
+    assert verify_version(published.manifest, store_root=store) == []
+
+
+def test_nulls_that_a_parquet_column_makes_up_are_in_no_row(tmp_path: Path) -> None:
+    """A struct has the fields of all rows, so a call of one function seems to have the other's arguments."""
+    rows: list[Row] = []
+    for name, key in (("add", "a"), ("find", "query")):
+        call = {"type": "function", "function": {"name": name, "arguments": {key: "x"}}}
+        tool = {
+            "type": "function",
+            "function": {"name": name, "parameters": {"properties": {key: {"type": "s"}}}},
+        }
+        asked = {"role": "assistant", "content": None, "tool_calls": [call]}
+        told = {"role": "tool", "content": "4"}
+        rows.append({"messages": [_ASK, asked, told, _ANSWER], "tools": [tool]})
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "a.parquet")
+    published = ingest(tmp_path / "store", tmp_path / "a.parquet")
+    assert sorted_rows(rows_in(tmp_path / "store", published)) == sorted_rows(rows)
 
 
 def test_some_bad_rows_are_dropped_where_the_spec_allows_them(tmp_path: Path) -> None:
