@@ -318,6 +318,26 @@ ObjectFolder.at(Path(sys.argv[1])).push_folder(Path(sys.argv[2]))
 """
 
 
+_PUT_AND_GET = """
+import sys
+from pathlib import Path
+from steelyard.kit.canonical import digest_file
+from steelyard.storage.bucket import bucket_of_environment
+
+def peak_mib():
+    told = Path("/proc/self/status").read_text()
+    return int(told.partition("VmHWM:")[2].split()[0]) // 1024
+
+bucket, path = bucket_of_environment(), Path(sys.argv[1])
+digest = digest_file(path)
+bucket.put_bytes("small", b"small")
+before = peak_mib()
+bucket.put_file("large", path.parent, path.name, digest)
+bucket.fetch_file("large", path.with_name("back"), digest, path.with_name("parts"))
+print(peak_mib() - before)
+"""
+
+
 def _start(code: str, *arguments: str, endpoint: str) -> subprocess.Popen[str]:
     environment = {**os.environ, **bucket_environment(endpoint)}
     return subprocess.Popen(
@@ -370,6 +390,17 @@ def test_killed_in_a_download_nothing_is_in_place_and_two_at_once_get_one_whole_
     assert not folder.exists()
     both = [_start(_PULL, *arguments, endpoint=bucket.endpoint) for _ in range(2)]
     assert [process.communicate()[0].strip() for process in both] == ["None", "None"]
+
+
+def test_a_large_file_goes_and_comes_in_bounded_memory(bucket: Bucket, tmp_path: Path) -> None:
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.truncate(96 << 20)
+    process = _start(_PUT_AND_GET, str(path), endpoint=bucket.endpoint)
+    grown_mib = int(process.communicate(timeout=120)[0])
+    assert process.returncode == 0
+    assert grown_mib < 80
+    assert path.with_name("back").stat().st_size == 96 << 20
 
 
 def test_the_report_comes_from_the_bucket(bucket: Bucket, tmp_path: Path) -> None:
