@@ -330,7 +330,7 @@ def _document(version: DatasetVersionView) -> dict[str, Any]:
 def _tell_left_out(screen: Screen, version: DatasetVersionView) -> None:
     if version.left_out:
         columns = ", ".join(f"{column} ({rows} rows)" for column, rows in version.left_out.items())
-        screen.print(f"Not taken, as {version.format} has no such columns: {columns}")
+        screen.print(f"Not taken, as {version.format} has no place for it: {columns}")
 
 
 def _stage_table(version: DatasetVersionView) -> Table:

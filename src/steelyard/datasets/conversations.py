@@ -19,6 +19,8 @@ _ROLES = {
     "observation": "tool",
     "function_call": "function_call",
 }
+READ_FIELDS = frozenset({*MESSAGE_FIELDS, "function_call", "from", "value"})
+"""All fields of a message that are looked at, however the shape calls them."""
 _FOLLOWERS = {
     "system": ("system", "user"),
     "user": ("assistant",),

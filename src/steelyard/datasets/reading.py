@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from steelyard.datasets.columns import ID_COLUMN, Layout, Row, table_of
-from steelyard.datasets.conversations import RowFault
+from steelyard.datasets.conversations import READ_FIELDS, RowFault
 from steelyard.datasets.shapes import SHAPES, Shape, detect, layout_of, rename
 from steelyard.datasets.spool import Chunk, too_long
 from steelyard.datasets.strict_json import BadJson, parse_strict
@@ -62,7 +62,7 @@ class Tally:
     faulty: int = 0
     faults: list[Fault] = field(default_factory=list[Fault])
     left_out: dict[str, int] = field(default_factory=dict[str, int])
-    """Column that the shape doesn't read -> rows that have it; of many columns the first MAX_COLUMNS."""
+    """Column, or field of messages, that nothing reads -> rows that have it; the first MAX_COLUMNS."""
     bytes: int = 0
 
     def note(self, fault: Fault) -> None:
@@ -119,6 +119,8 @@ def read_tables(chunk: Chunk, name: str, plan: Plan, tally: Tally) -> Iterator[p
             ) from error
         if not value.keys() <= reads:
             tally.leave_out(value.keys() - reads)
+        if plan.layout.conversational:
+            tally.leave_out(_unread_of_messages(value))
         rows.append(row)
         lines.append(line)
         size += size_bytes
@@ -269,6 +271,19 @@ def _parquet(chunk: Chunk, name: str, reading: ReadingBlock) -> Numbered:
         raise InvalidDataset(
             f"{name}: the Parquet file is damaged near row {number + 1} ({str(error)[:200]}); copy it again"
         ) from error
+
+
+def _unread_of_messages(row: Row) -> set[str]:
+    """Name fields of messages that nothing reads: an OpenAI `weight`, say, that would have kept one apart."""
+    unread: set[str] = set()
+    for column, value in row.items():
+        if column == "tools" or not isinstance(value, list):
+            continue
+        messages: list[Any] = value  # pyright: ignore[reportUnknownVariableType] - JSON
+        for message in messages:
+            if isinstance(message, dict) and not message.keys() <= READ_FIELDS:
+                unread |= {f"{column}[].{name}" for name in message.keys() - READ_FIELDS}
+    return unread
 
 
 def _without_nulls(value: Any) -> Any:

@@ -235,7 +235,7 @@ class VersionManifest(Message):
     origins: list[str] = []
     """URIs that files were read from when the version was made, pinned to a commit where they can be."""
     left_out: dict[str, int] = {}
-    """Column of the files that the shape doesn't know, and that is in no row -> rows that had it."""
+    """Column of the files, or field of their messages, that is in no row -> rows that had it."""
     rows_in: int
     rows_kept: int
     rows_train: int
@@ -260,7 +260,7 @@ class DatasetVersionView(Message):
     parents: list[ParentEntry] = []
     origins: list[str] = []
     left_out: dict[str, int] = {}
-    """Column of the files that the shape doesn't know, and that is in no row -> rows that had it."""
+    """Column of the files, or field of their messages, that is in no row -> rows that had it."""
     created: bool = True
     """False where the version was there already."""
 

@@ -220,6 +220,18 @@ def test_columns_that_the_shape_doesnt_know_are_told(tmp_path: Path) -> None:
     assert verify_version(published.manifest, store_root=store) == []
 
 
+def test_fields_of_messages_that_nothing_reads_are_told(tmp_path: Path) -> None:
+    rows: list[Row] = [
+        {"messages": [_ASK, {**_ANSWER, "weight": 0, "name": "bot"}]},
+        {"messages": [_ASK, _OTHER]},
+    ]
+    published = ingest(tmp_path / "store", write_jsonl(tmp_path / "a.jsonl", rows))
+    assert published.view().left_out == {"messages[].weight": 1}
+    turns = [{"from": "human", "value": "Sky?"}, {"from": "gpt", "value": "Blue."}]
+    path = write_jsonl(tmp_path / "b.jsonl", [{"id": "1", "conversations": turns}])
+    assert ingest(tmp_path / "other", path).view().left_out == {"id": 1}
+
+
 def test_nulls_that_a_parquet_column_makes_up_are_in_no_row(tmp_path: Path) -> None:
     """A struct has the fields of all rows, so a call of one function seems to have the other's arguments."""
     rows: list[Row] = []
