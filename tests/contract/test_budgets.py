@@ -22,13 +22,15 @@ from tests.gpu_pool import (
 )
 
 from steelyard.governance.audit.selection import Selection
+from steelyard.governance.identity import Actor
 from steelyard.governance.ledger import repository
 from steelyard.governance.ledger.costs import Question
 from steelyard.jobs.places import ask_to_leave
 from steelyard.jobs.repository import lock_job
 from steelyard.kit.errors import BudgetExceeded, InvalidRequest, NotFound
 from steelyard.specs.budgets import BudgetView
-from steelyard.specs.outcome import OutcomeKind
+from steelyard.specs.outcome import ExitCode, Outcome, OutcomeKind
+from steelyard.specs.reports import ResultReport
 from steelyard.specs.states import JobState, Reason
 from steelyard.storage.database import Database
 
@@ -160,8 +162,16 @@ class TestLife:
         pool.clock.forward(10)
         second = await pool.launch(job, "0:2")
         pool.clock.forward(20)
+        # The trainer's last word comes before the executor has seen it go.
+        done = Outcome(
+            kind=OutcomeKind.SUCCEEDED, exit_code=ExitCode.DONE, reason=Reason.COMPLETED, message="", step=1
+        )
+        actor = Actor("attempt", second.id, attempt_id=second.id)
+        result = ResultReport(epoch=second.epoch, outcome=done)
+        await pool.plane.services.reports.publish_result(actor, second.id, result)
+        pool.clock.forward(5)
         await pool.end(second)
-        pool.clock.forward(30)
+        pool.clock.forward(25)
         await pool.plane.lifecycle.move(job, 0, JobState.SUCCEEDED, None, "registered", release=True)
         pool.clock.forward(1000)
         await pool.keeper.run_round()

@@ -58,7 +58,7 @@ class BudgetKeeper:
                     await release_job(session, job, self._clock())
         for attempt_id in attempts:
             async with self._database.transaction() as session:
-                await accounting.tick(session, attempt_id, self._clock(), closing=True)
+                await accounting.end_attempt(session, attempt_id, self._clock())
         return len(jobs) + len(attempts)
 
     async def _keep(self, project_id: str) -> None:

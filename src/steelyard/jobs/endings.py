@@ -45,10 +45,7 @@ class EndingService:
                 await self._index_leftovers(session, attempt, job)
                 self._write(attempt, job, outcome, _cause(attempt, job, outcome))
                 await _tell(session, attempt, job)
-                if job.current_attempt_id == attempt.id:
-                    # The job holds its place still: until the next attempt, or until it gives it back.
-                    await accounting.keep_place(session, job.id, attempt_id, self._clock())
-                await accounting.tick(session, attempt_id, self._clock(), closing=True)
+                await accounting.end_attempt(session, attempt_id, self._clock())
         return _end_of(attempt, job)
 
     async def note_running(self, attempt_id: str, node: str | None, pid: int | None) -> None:

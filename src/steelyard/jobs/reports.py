@@ -141,7 +141,7 @@ class ReportService:
             async with self._database.transaction() as session:
                 attempt, _ = await _hold_lease(session, attempt_id, report.epoch)
                 attempt.outcome = report.outcome.model_dump(mode="json")
-                await accounting.tick(session, attempt_id, self._clock(), closing=True)
+                await accounting.end_attempt(session, attempt_id, self._clock())
 
     async def publish_event(self, actor: Actor, attempt_id: str, report: EventReport) -> None:
         """Append an event to the job's. Raises as `report`."""

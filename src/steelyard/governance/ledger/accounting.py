@@ -118,12 +118,15 @@ async def open_places(session: AsyncSession, jobs: Iterable[str], now: datetime,
     await repository.add_place_meters(session, granted, now, now + lease, exhausted)
 
 
-async def keep_place(session: AsyncSession, job_id: str, attempt_id: str, now: datetime) -> None:
-    """Go on metering the place of an attempt that ends, if its job still holds one: under the lease that the
-    attempt had, so that an end is no renewal."""
+async def end_attempt(session: AsyncSession, attempt_id: str, now: datetime) -> None:
+    """Post an attempt's use for the last time, and from then on that of its place, if its job holds one still
+    and has no newer attempt: under the lease that the attempt had, so that an end is no renewal."""
     meter = await repository.lock_meter(session, attempt_id)
-    if meter is not None:
-        await repository.add_place_meters(session, [job_id], now, max(now, meter.leased_until))
+    if meter is None:
+        return
+    if await repository.is_current_attempt(session, meter.job_id, attempt_id):
+        await repository.add_place_meters(session, [meter.job_id], now, max(now, meter.leased_until))
+    await tick(session, attempt_id, now, closing=True)
 
 
 async def leave_places(session: AsyncSession, job_id: str, now: datetime) -> None:

@@ -238,6 +238,12 @@ async def add_place_meters(
     )
 
 
+async def is_current_attempt(session: AsyncSession, job_id: str, attempt_id: str) -> bool:
+    """Whether a job has begun no attempt since."""
+    query = select(JobRow.id).where(JobRow.id == job_id, JobRow.current_attempt_id == attempt_id)
+    return await session.scalar(query) is not None
+
+
 async def leave_place_meters(session: AsyncSession, job_id: str, now: datetime) -> None:
     """Let what a job's places are charged for end now."""
     await session.execute(
