@@ -62,6 +62,7 @@ from steelyard.registry.verification import VerificationService
 from steelyard.rollouts.addresses import AddressPolicy
 from steelyard.rollouts.approvals import ApprovalService
 from steelyard.rollouts.configuration import ConfigurationService
+from steelyard.rollouts.events import CHANNEL as MODEL_EVENTS_CHANNEL
 from steelyard.rollouts.history import HistoryService
 from steelyard.rollouts.requests import PromotionRequestService
 from steelyard.rollouts.rollback import RollbackService
@@ -133,7 +134,8 @@ async def serve(
     secret_keys = KeyFile(folder / "secrets.keys")
     with socket.create_server(("127.0.0.1", 0)) as listening:
         url = f"http://127.0.0.1:{listening.getsockname()[1]}"
-        listener = Listener(api_dsn(dsn), (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL))
+        channels = (OUTBOX_CHANNEL, EVENTS_CHANNEL, MODEL_EVENTS_CHANNEL, QUEUE_CHANNEL)
+        listener = Listener(api_dsn(dsn), channels)
         async with httpx.AsyncClient(base_url="http://127.0.0.1:9") as mlflow:
             services = Services(
                 database=walled,

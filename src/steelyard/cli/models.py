@@ -12,13 +12,14 @@ from steelyard.cli.exits import ExitCode
 from steelyard.cli.formats import format_time
 from steelyard.cli.lineage import parse_model
 from steelyard.cli.options import JsonFlag, ProjectName
-from steelyard.cli.output import Screen, printable, write_json
+from steelyard.cli.outages import OutageNotice
+from steelyard.cli.output import Screen, printable, write_json, write_json_line
 from steelyard.cli.promotion_tables import promotion_details, transition_table
 from steelyard.cli.session import connect
 from steelyard.client.sync_client import Client
 from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import MAX_LIMIT
-from steelyard.specs.promotions import OPEN_STATES, Alias, PromotionState, PromotionView
+from steelyard.specs.promotions import OPEN_STATES, Alias, PromotionState, PromotionView, RegistryEventView
 from steelyard.specs.views import ListView
 
 _POLL_SECONDS = 0.3
@@ -137,17 +138,27 @@ def events(
     model: ModelName,
     limit: Limit = 50,
     after: After = None,
+    follow_on: Annotated[
+        bool, typer.Option("--follow", "-f", help="Go on with what comes, until interrupted.")
+    ] = False,
     project: ProjectName = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """Show what happened to a model, oldest first."""
+    """Show what happened to a model, oldest first. With --json: one document, or with -f one event a line."""
     with connect(project) as client:
+        if follow_on:
+            notice = OutageNotice(quiet=as_json)
+            for each in client.models.follow(model, after=after, on_outage=notice, max_outage_seconds=None):
+                if as_json:
+                    write_json_line(each)
+                else:
+                    Screen().print(_event_line(each))
         page = client.models.events(model, limit=limit, after=after)
     if as_json:
         write_json(page)
         return
     for each in page.data:
-        Screen().print(f"{format_time(each.created_at)}  {each.type}  {printable(each.message)}")
+        Screen().print(_event_line(each))
 
 
 def promote(
@@ -241,6 +252,10 @@ def _say(view: PromotionView) -> None:
     screen.print(promotion_details(view))
     if view.state is PromotionState.AWAITING_APPROVAL:
         screen.print(f"\nAn approver goes on with: steelyard approvals approve {view.id}")
+
+
+def _event_line(event: RegistryEventView) -> str:
+    return f"{format_time(event.created_at)}  {event.type}  {printable(event.message)}"
 
 
 def _exit_code(view: PromotionView, *, to_the_end: bool) -> ExitCode:

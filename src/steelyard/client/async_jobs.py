@@ -7,7 +7,7 @@ from contextlib import suppress
 from steelyard.client import job_calls
 from steelyard.client.async_transport import AsyncTransport
 from steelyard.client.errors import ClientError, NotFound
-from steelyard.client.following import EventCursor, JobWatch, LogCursor, OnOutage, Outage
+from steelyard.client.following import JobWatch, LogCursor, OnOutage, Outage, events_of_job
 from steelyard.client.job_calls import SpecLike
 from steelyard.client.models import CancelResult
 from steelyard.kit.paging import MAX_LIMIT, Page
@@ -157,7 +157,7 @@ class AsyncJobs:
             async for item in self._stored_events(job, after):
                 yield item
             return
-        cursor = EventCursor(self._project, job, after)
+        cursor = events_of_job(self._project, job, after)
         outage = Outage(self._transport.policy, max_outage_seconds, on_outage)
         while not cursor.finished:
             pause = self._transport.policy.base_seconds

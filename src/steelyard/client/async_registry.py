@@ -1,10 +1,12 @@
 """`client.models` and `client.approvals` for asyncio: the same methods as in `registry`."""
 
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
 from datetime import datetime
 
 from steelyard.client import promotion_calls
 from steelyard.client.async_transport import AsyncTransport
+from steelyard.client.errors import ClientError
+from steelyard.client.following import OnOutage, Outage, events_of_model
 from steelyard.kit.paging import DEFAULT_LIMIT, Page
 from steelyard.specs.models import ModelVersionView, ModelView
 from steelyard.specs.promotions import PromotionSummary, PromotionView, RegistryEventView, TransitionView
@@ -44,6 +46,35 @@ class AsyncModels:
     ) -> Page[RegistryEventView]:
         """Return a model's events, oldest first."""
         return await self._transport.send(promotion_calls.events(self._project, name, limit, after))
+
+    async def follow(
+        self,
+        name: str,
+        *,
+        after: str | None = None,
+        on_outage: OnOutage | None = None,
+        max_outage_seconds: float | None = 600.0,
+    ) -> AsyncIterator[RegistryEventView]:
+        """Give a model's events as they come, oldest first, each once, without an end.
+
+        Args:
+            after: id of an event; those after it are given.
+            on_outage: told of each failed try to take up a broken stream.
+            max_outage_seconds: how long the platform may be away; None is for ever.
+        """
+        cursor = events_of_model(self._project, name, after)
+        outage = Outage(self._transport.policy, max_outage_seconds, on_outage)
+        while True:
+            pause = self._transport.policy.base_seconds
+            try:
+                async with self._transport.stream(cursor.open()) as stream:
+                    async for chunk in stream.chunks():
+                        outage.over()
+                        for event in cursor.feed(chunk):
+                            yield event
+            except ClientError as error:
+                pause = outage.pause_seconds(error)
+            await self._transport.sleep(pause)
 
     async def promote(
         self,

@@ -7,16 +7,18 @@ missed and nothing is given twice.
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import TypeAlias
+from functools import partial
+from typing import Generic, Protocol, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
-from steelyard.client import job_calls
+from steelyard.client import job_calls, promotion_calls
 from steelyard.client.call import Call
 from steelyard.client.errors import ClientError, UnreadableAnswer, WaitTimedOut
 from steelyard.client.lines import LineSplitter
 from steelyard.client.retries import Retries, RetryPolicy
 from steelyard.client.sse import SseDecoder
+from steelyard.specs.promotions import RegistryEventView
 from steelyard.specs.states import TERMINAL_STATES
 from steelyard.specs.views import AttemptView, EventView, JobView
 
@@ -53,15 +55,34 @@ class Outage:
         self._retries.reset()
 
 
-class EventCursor:
-    """A place in a job's stream of events."""
+class Numbered(Protocol):
+    """An event: later ones have greater ids."""
 
-    def __init__(self, project: str, job: str, after: str | None) -> None:
-        self._project = project
-        self._job = job
+    id: int
+
+
+Event = TypeVar("Event", bound=Numbered)
+
+
+class EventCursor(Generic[Event]):
+    """A place in a stream of events.
+
+    Args:
+        reader: builds the call that reads on after an event's id.
+        parse: makes an event of its JSON.
+    """
+
+    def __init__(
+        self,
+        reader: Callable[[str | None], Call[bytes]],
+        parse: Callable[[str], Event],
+        after: str | None,
+    ) -> None:
+        self._reader = reader
+        self._parse = parse
         self.after = after
         self.finished = False
-        """The job has ended and every event was given."""
+        """Nothing more comes, as where a job has ended, and every event was given."""
         self._lines = LineSplitter()
         self._decoder = SseDecoder()
 
@@ -69,11 +90,11 @@ class EventCursor:
         """Return the call that reads on from here."""
         self._lines = LineSplitter()
         self._decoder = SseDecoder()
-        return job_calls.event_stream(self._project, self._job, self.after)
+        return self._reader(self.after)
 
-    def feed(self, chunk: bytes) -> list[EventView]:
+    def feed(self, chunk: bytes) -> list[Event]:
         """Take bytes of the stream, return the events they end."""
-        found: list[EventView] = []
+        found: list[Event] = []
         for line in self._lines.feed(chunk):
             message = self._decoder.feed(line)
             if message is None or self.finished:
@@ -81,20 +102,30 @@ class EventCursor:
             if message.event == "end":
                 self.finished = True
                 continue
-            event = _parse_event(message.data)
+            event = self._parsed(message.data)
             if self.after is None or not self.after.isdecimal() or event.id > int(self.after):
                 self.after = str(event.id)
                 found.append(event)
         return found
 
+    def _parsed(self, data: str) -> Event:
+        try:
+            return self._parse(data)
+        except ValidationError:
+            raise UnreadableAnswer(
+                "The stream of events can't be understood; are client and platform of about the same version?"
+            ) from None
 
-def _parse_event(data: str) -> EventView:
-    try:
-        return EventView.model_validate_json(data)
-    except ValidationError:
-        raise UnreadableAnswer(
-            "The stream of events can't be understood; are client and platform of about the same version?"
-        ) from None
+
+def events_of_job(project: str, job: str, after: str | None) -> EventCursor[EventView]:
+    """Return a place in a job's events; they end with the job."""
+    return EventCursor(partial(job_calls.event_stream, project, job), EventView.model_validate_json, after)
+
+
+def events_of_model(project: str, name: str, after: str | None) -> EventCursor[RegistryEventView]:
+    """Return a place in a model's events, which never end."""
+    reader = partial(promotion_calls.event_stream, project, name)
+    return EventCursor(reader, RegistryEventView.model_validate_json, after)
 
 
 class LogCursor:

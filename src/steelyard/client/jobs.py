@@ -6,7 +6,7 @@ from contextlib import suppress
 
 from steelyard.client import job_calls
 from steelyard.client.errors import ClientError, NotFound
-from steelyard.client.following import EventCursor, JobWatch, LogCursor, OnOutage, Outage
+from steelyard.client.following import JobWatch, LogCursor, OnOutage, Outage, events_of_job
 from steelyard.client.job_calls import SpecLike
 from steelyard.client.models import CancelResult
 from steelyard.client.transport import Transport
@@ -153,7 +153,7 @@ class Jobs:
         if not follow:
             yield from self._stored_events(job, after)
             return
-        cursor = EventCursor(self._project, job, after)
+        cursor = events_of_job(self._project, job, after)
         outage = Outage(self._transport.policy, max_outage_seconds, on_outage)
         while not cursor.finished:
             pause = self._transport.policy.base_seconds

@@ -49,6 +49,12 @@ def events(project: str, name: str, limit: int, after: str | None) -> Call[Page[
     return Call("GET", path, Page[RegistryEventView].model_validate_json, query=_page(limit, after))
 
 
+def event_stream(project: str, name: str, after: str | None) -> Call[bytes]:
+    """Open the stream of a model's events, from the one after `after`."""
+    headers = {"Accept": "text/event-stream", **({"Last-Event-ID": after} if after else {})}
+    return Call("GET", f"{_model(project, name)}/events/stream", bytes, headers=headers)
+
+
 def promote(
     project: str,
     name: str,

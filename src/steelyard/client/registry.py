@@ -1,9 +1,11 @@
 """`client.models` and `client.approvals`, blocking."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from datetime import datetime
 
 from steelyard.client import promotion_calls
+from steelyard.client.errors import ClientError
+from steelyard.client.following import OnOutage, Outage, events_of_model
 from steelyard.client.transport import Transport
 from steelyard.kit.paging import DEFAULT_LIMIT, Page
 from steelyard.specs.models import ModelVersionView, ModelView
@@ -44,6 +46,34 @@ class Models:
     ) -> Page[RegistryEventView]:
         """Return a model's events, oldest first."""
         return self._transport.send(promotion_calls.events(self._project, name, limit, after))
+
+    def follow(
+        self,
+        name: str,
+        *,
+        after: str | None = None,
+        on_outage: OnOutage | None = None,
+        max_outage_seconds: float | None = 600.0,
+    ) -> Iterator[RegistryEventView]:
+        """Give a model's events as they come, oldest first, each once, without an end.
+
+        Args:
+            after: id of an event; those after it are given.
+            on_outage: told of each failed try to take up a broken stream.
+            max_outage_seconds: how long the platform may be away; None is for ever.
+        """
+        cursor = events_of_model(self._project, name, after)
+        outage = Outage(self._transport.policy, max_outage_seconds, on_outage)
+        while True:
+            pause = self._transport.policy.base_seconds
+            try:
+                with self._transport.stream(cursor.open()) as stream:
+                    for chunk in stream.chunks():
+                        outage.over()
+                        yield from cursor.feed(chunk)
+            except ClientError as error:
+                pause = outage.pause_seconds(error)
+            self._transport.sleep(pause)
 
     def promote(
         self,

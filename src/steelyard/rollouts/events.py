@@ -3,7 +3,7 @@
 from fnmatch import fnmatchcase
 from typing import Any, Literal
 
-from sqlalchemy import insert, select
+from sqlalchemy import insert, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.access import ProjectId
@@ -12,6 +12,8 @@ from steelyard.storage.outbox import enqueue
 from steelyard.storage.tables import DeliveryRow, ModelEventRow, WebhookRow
 
 WEBHOOK_TOPIC = "deliver_webhook"
+CHANNEL = "steelyard_model_events"
+"""Hints that a model has a new event; the payload is `project/model`."""
 
 
 async def announce(
@@ -38,6 +40,9 @@ async def announce(
             .returning(ModelEventRow.id, ModelEventRow.created_at)
         )
     ).one()
+    await session.execute(
+        text("SELECT pg_notify(:channel, :model)"), {"channel": CHANNEL, "model": f"{project}/{model}"}
+    )
     body = {
         "type": type_,
         "timestamp": row.created_at.isoformat(),

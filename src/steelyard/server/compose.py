@@ -82,6 +82,7 @@ from steelyard.registry.queries import ModelQueryService
 from steelyard.registry.verification import VerificationService
 from steelyard.rollouts.approvals import ApprovalService
 from steelyard.rollouts.configuration import ConfigurationService
+from steelyard.rollouts.events import CHANNEL as MODEL_EVENTS_CHANNEL
 from steelyard.rollouts.history import HistoryService
 from steelyard.rollouts.requests import PromotionRequestService
 from steelyard.rollouts.rollback import RollbackService
@@ -159,7 +160,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int, login: ApiLogin
         layout=layout,
         addresses=addresses,
         database=database,
-        listener=Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, QUEUE_CHANNEL)),
+        listener=Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, MODEL_EVENTS_CHANNEL, QUEUE_CHANNEL)),
         executor=LocalExecutor(addresses.forkserver_socket),
         attempt_tokens=keys.attempt_tokens(key),
         session_tokens=keys.session_tokens(key),

@@ -1,16 +1,22 @@
 """Aliases of models: asking for a move, deciding on it, rolling back, and what was when."""
 
+from collections.abc import AsyncIterator
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Request
+from fastapi import APIRouter, Header, Query, Request
+from fastapi.responses import StreamingResponse
 
 from steelyard.api.access import CurrentActor, CurrentServices
 from steelyard.api.bodies import body_schema, parse_body, read_body
 from steelyard.api.errors import ERROR_RESPONSES
 from steelyard.api.permits import permits
 from steelyard.api.routes.jobs import IdempotencyKey
+from steelyard.api.services import Services
+from steelyard.governance.identity import Actor
+from steelyard.kit.errors import SteelyardError
 from steelyard.kit.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
+from steelyard.rollouts.events import CHANNEL
 from steelyard.specs.access import Permission
 from steelyard.specs.promotions import (
     Alias,
@@ -24,6 +30,7 @@ from steelyard.specs.promotions import (
     TransitionView,
 )
 from steelyard.specs.views import ErrorResponse
+from steelyard.storage.notifications import wait_for_hint
 
 router = APIRouter(
     prefix="/v1/projects/{project}",
@@ -37,6 +44,8 @@ router = APIRouter(
         },
     },
 )
+
+_POLL_SECONDS = 5.0
 
 Limit = Annotated[int, Query(ge=1, le=MAX_LIMIT)]
 After = Annotated[str | None, Query(description="The `next` of the page before.")]
@@ -118,6 +127,29 @@ async def list_events(
     return await services.history.events(actor, project, name, limit, after)
 
 
+@router.get(
+    "/models/{name}/events/stream",
+    response_class=StreamingResponse,
+    openapi_extra=permits(Permission.MODEL_READ),
+)
+async def stream_events(
+    project: str,
+    name: str,
+    actor: CurrentActor,
+    services: CurrentServices,
+    after: After = None,
+    last_event_id: Annotated[str | None, Header()] = None,
+) -> StreamingResponse:
+    """Follow a model's events (server-sent events), from the first one after `after` or `Last-Event-ID`."""
+    start = last_event_id or after
+    await services.history.events(actor, project, name, 1, start)
+    return StreamingResponse(
+        _event_stream(services, actor, project, name, start),
+        media_type="text/event-stream",
+        headers={"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
+    )
+
+
 @router.get("/promotions", openapi_extra=permits(Permission.APPROVAL_READ))
 async def list_promotions(
     project: str,
@@ -172,3 +204,24 @@ async def withdraw(
 ) -> PromotionView:
     """Take one's own request back."""
     return await services.approvals.withdraw(actor, project, promotion)
+
+
+async def _event_stream(
+    services: Services, actor: Actor, project: str, name: str, after: str | None
+) -> AsyncIterator[str]:
+    """Whoever loses the right to read is read to no further: each look asks anew."""
+    async with services.listener.subscription(CHANNEL, f"{project}/{name}") as hint:
+        while True:
+            try:
+                page = await services.history.events(actor, project, name, MAX_LIMIT, after)
+            except SteelyardError as error:
+                if not error.retryable:
+                    return
+                page = Page[RegistryEventView](data=[], has_more=False)
+            for event in page.data:
+                after = str(event.id)
+                yield f"id: {event.id}\nevent: {event.type}\ndata: {event.model_dump_json()}\n\n"
+            if page.has_more:
+                continue
+            yield ": ping\n\n"
+            await wait_for_hint(hint, _POLL_SECONDS)
