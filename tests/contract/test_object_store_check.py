@@ -15,10 +15,10 @@ from steelyard.datasets.store import BlobStore
 from steelyard.runtime.manifests import write_manifest
 from steelyard.server import object_store_commands
 from steelyard.server.embedded.doctor import Finding, Verdict, examine
+from steelyard.server.embedded.platform import compose_platform
 from steelyard.server.home import HomeLayout
 from steelyard.server.object_store import require_object_store
 from steelyard.server.settings import Settings
-from steelyard.storage import bucket as bucket_module
 from steelyard.storage.bucket_settings import BucketMisconfigured
 from steelyard.storage.object_folder import ObjectFolder
 
@@ -27,11 +27,6 @@ from steelyard.storage.object_folder import ObjectFolder
 def bucket() -> Generator[Bucket]:
     with serve_bucket("artifacts") as served:
         yield served
-
-
-@pytest.fixture(autouse=True)
-def _no_patience(monkeypatch: pytest.MonkeyPatch) -> None:  # pyright: ignore[reportUnusedFunction]
-    monkeypatch.setattr(bucket_module, "_RETRIES", {"max_retries": 0})
 
 
 def _set(monkeypatch: pytest.MonkeyPatch, endpoint: str, **settings: str | None) -> None:
@@ -49,21 +44,21 @@ def _finding(home: Path) -> Finding:
     return next(each for each in examine(layout, Settings(home=layout.root)) if each.check == "object store")
 
 
-async def test_without_a_bucket_there_is_nothing_to_look_at(tmp_path: Path) -> None:
+def test_without_a_bucket_there_is_nothing_to_look_at(tmp_path: Path) -> None:
     found = _finding(tmp_path)
     assert found.verdict is Verdict.OK
     assert str(tmp_path) in found.message
-    await require_object_store()
+    require_object_store()
 
 
-async def test_a_bucket_that_works_says_how_it_encrypts_and_keeps_nothing(
+def test_a_bucket_that_works_says_how_it_encrypts_and_keeps_nothing(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _set(monkeypatch, bucket.endpoint)
     found = _finding(tmp_path)
     assert (found.verdict, found.remedy) == (Verdict.OK, None)
     assert KMS_KEY in found.message
-    await require_object_store()
+    require_object_store()
     assert heads_of(bucket) == {}
 
 
@@ -75,7 +70,7 @@ async def test_a_bucket_that_works_says_how_it_encrypts_and_keeps_nothing(
         ({"encryption": "rot13"}, "ENCRYPTION: Input should be", "set it right"),
     ],
 )
-async def test_what_is_set_wrong_is_told_with_the_remedy_and_no_worker_starts(
+def test_what_is_set_wrong_is_told_with_the_remedy_and_no_worker_starts(
     bucket: Bucket,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -88,10 +83,10 @@ async def test_what_is_set_wrong_is_told_with_the_remedy_and_no_worker_starts(
     assert found.verdict is Verdict.FAIL
     assert remedy in (found.remedy or "")
     with pytest.raises(BucketMisconfigured, match=told):
-        await require_object_store()
+        require_object_store()
 
 
-async def test_a_store_that_ignores_encryption_is_found_out(
+def test_a_store_that_ignores_encryption_is_found_out(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with gate_to(bucket.endpoint) as gate:
@@ -101,12 +96,12 @@ async def test_a_store_that_ignores_encryption_is_found_out(
         assert found.verdict is Verdict.FAIL
         assert "was asked for aws:kms, and objects have" in found.message
         with pytest.raises(BucketMisconfigured, match="aws:kms"):
-            await require_object_store()
+            require_object_store()
         gate.drops = "x-amz-server-side-encryption-aws-kms-key-id"
         assert "was asked for the KMS key" in _finding(tmp_path).message
 
 
-async def test_a_store_that_gives_out_objects_without_the_customers_key_is_found_out(
+def test_a_store_that_gives_out_objects_without_the_customers_key_is_found_out(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     key = tmp_path / "customer.key"
@@ -117,7 +112,7 @@ async def test_a_store_that_gives_out_objects_without_the_customers_key_is_found
 
 
 @pytest.mark.parametrize("method", ["PUT", "GET", "POST"])
-async def test_rights_that_are_missing_are_told(
+def test_rights_that_are_missing_are_told(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
 ) -> None:
     with gate_to(bucket.endpoint) as gate:
@@ -127,11 +122,11 @@ async def test_rights_that_are_missing_are_told(
         assert found.verdict is Verdict.FAIL
         assert "rights to put, get, list and delete" in (found.remedy or "")
         with pytest.raises(BucketMisconfigured, match="rights"):
-            await require_object_store()
+            require_object_store()
 
 
 @pytest.mark.parametrize("status", [None, 503])
-async def test_a_store_that_is_away_is_told_and_holds_no_worker_up(
+def test_a_store_that_is_away_is_told_and_holds_no_worker_up(
     bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, status: int | None
 ) -> None:
     with gate_to(bucket.endpoint) as gate:
@@ -140,7 +135,7 @@ async def test_a_store_that_is_away_is_told_and_holds_no_worker_up(
         found = _finding(tmp_path)
         assert found.verdict is Verdict.FAIL
         assert "this machine may reach the store" in (found.remedy or "")
-        await require_object_store()
+        require_object_store()
 
 
 def test_a_store_that_was_local_is_brought_to_the_bucket_as_often_as_one_likes(
@@ -181,3 +176,12 @@ def test_parts_of_fetches_that_were_given_up_are_swept(tmp_path: Path) -> None:
         os.utime(parts / name, (0, 0))
     ObjectFolder.at(tmp_path).sweep_parts(1.0)
     assert [path.name for path in parts.iterdir()] == ["new.part"]
+
+
+def test_up_says_at_once_what_is_set_wrong(
+    bucket: Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _set(monkeypatch, bucket.endpoint, url="s3://nobodys-bucket/x")
+    layout = HomeLayout(tmp_path)
+    with pytest.raises(BucketMisconfigured, match="STEELYARD_OBJECT_STORE_URL"):
+        compose_platform(layout, Settings(home=layout.root))

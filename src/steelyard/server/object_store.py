@@ -1,6 +1,4 @@
-"""The look that a worker takes at the object store before it takes any work."""
-
-import asyncio
+"""The look at the object store before anything starts that would need it."""
 
 import structlog
 
@@ -10,15 +8,17 @@ from steelyard.storage.bucket_settings import BucketMisconfigured, uses_bucket
 _log = structlog.get_logger()
 
 
-async def require_object_store() -> None:
+def require_object_store() -> None:
     """Try the bucket, where there is one. One that doesn't answer now holds nobody up: work waits for it.
+
+    Blocking, for seconds where the store is away.
 
     Raises:
         BucketMisconfigured: it won't work like this; names the remedy.
     """
     if not uses_bucket():
         return
-    found = await asyncio.to_thread(examine_bucket)
+    found = examine_bucket()
     if isinstance(found, str):
         _log.info("the object store is ready", message=found)
     elif found.passing:

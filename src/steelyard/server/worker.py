@@ -54,7 +54,7 @@ def main() -> None:
 
 
 async def _run(settings: Settings) -> None:
-    await require_object_store()
+    await asyncio.to_thread(require_object_store)
     parts = build_worker(settings)
     # What is here now stays; a full collection over it would cost a round of the scheduler its time.
     gc.collect()

@@ -63,8 +63,11 @@ class Bucket:
         self._label = label
 
     @classmethod
-    def open(cls, settings: BucketSettings) -> "Bucket":
+    def open(cls, settings: BucketSettings, *, patient: bool = True) -> "Bucket":
         """Open the bucket of the settings; nothing is asked of it yet.
+
+        Args:
+            patient: whether a request is tried again, for a minute, where the store doesn't answer.
 
         Client options would hide the environment's, such as AWS_ALLOW_HTTP.
 
@@ -73,7 +76,8 @@ class Bucket:
         """
         url = settings.url or ""
         config = cast("Any", {"checksum_algorithm": "SHA256", **settings.headers()})
-        return cls(S3Store.from_url(url, config=config, retry_config=_RETRIES), url, settings.label)
+        retries: Any = _RETRIES if patient else {"max_retries": 0}
+        return cls(S3Store.from_url(url, config=config, retry_config=retries), url, settings.label)
 
     @property
     def url(self) -> str:

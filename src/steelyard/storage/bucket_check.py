@@ -36,7 +36,7 @@ def examine_bucket() -> BucketFault | str:
     """Try the bucket of this process's environment; return what is wrong, or how it is used. Blocking."""
     try:
         settings = read_settings()
-        bucket = Bucket.open(settings)
+        bucket = Bucket.open(settings, patient=False)
     except BucketMisconfigured as error:
         return BucketFault(error.message, "set it right, for all processes of the platform")
     key = f".probe/{uuid.uuid4().hex}"

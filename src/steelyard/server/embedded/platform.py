@@ -23,6 +23,7 @@ from steelyard.server.embedded.process import ProcessSpec
 from steelyard.server.embedded.services import api_spec, forkserver_spec, migrate_spec, worker_spec
 from steelyard.server.embedded.temporal import temporal_spec
 from steelyard.server.home import MLFLOW_PREFIX, HomeLayout, PlatformAddresses
+from steelyard.server.object_store import require_object_store
 from steelyard.server.settings import Settings
 
 _FOREIGN_VARIABLES = ("PATH", "TZ", "LD_LIBRARY_PATH", "TMPDIR", "GOMAXPROCS")
@@ -46,8 +47,10 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
 
     Raises:
         Conflict: the api's port is taken.
+        BucketMisconfigured: the object store can't be used as it is set.
         Unavailable, PermissionDenied: PostgreSQL can't be run here.
     """
+    require_object_store()
     foreign = foreign_environment()
     ours = {**os.environ, HOME_VARIABLE: str(layout.root), "PYTHONUNBUFFERED": "1"}
     ports = claim_ports(layout, settings.api_port, settings.workers)
