@@ -43,6 +43,11 @@ async def test_what_was_and_what_comes_is_given_once_and_at_once(plane: ControlP
         assert (await anext(again)).id == first.id
 
 
+async def test_there_is_no_stream_of_no_model(plane: ControlPlane) -> None:
+    async with plane.http() as http:
+        assert (await http.get(STREAM)).status_code == 404
+
+
 async def test_a_reader_who_is_removed_reads_no_further(plane: ControlPlane, tmp_path: Path) -> None:
     version = await shelve(plane, tmp_path)
     await promote(plane, version, Alias.DEV)

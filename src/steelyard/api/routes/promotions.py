@@ -142,6 +142,7 @@ async def stream_events(
 ) -> StreamingResponse:
     """Follow a model's events (server-sent events), from the first one after `after` or `Last-Event-ID`."""
     start = last_event_id or after
+    await services.models.get(actor, project, name)
     await services.history.events(actor, project, name, 1, start)
     return StreamingResponse(
         _event_stream(services, actor, project, name, start),
