@@ -16,12 +16,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.datasets.files import export_folder
 from steelyard.datasets.store import BlobStore, key_of, report_key
 from steelyard.kit.clock import Clock, utc_now
+from steelyard.storage.bucket_settings import uses_bucket
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AbandonedBlobRow, DatasetVersionRow, IngestRow, UploadRow
 
 SWEEP_LOCK = 0x5D5
 """Advisory lock: shared by whoever begins an ingest, alone for whoever takes objects away."""
 _BATCH = 200
+_BATCH_OF_A_BUCKET = 20
 _UNFINISHED = timedelta(days=2)
 _UNUSED = timedelta(days=7)
 _WORK = timedelta(days=7)
@@ -70,7 +72,9 @@ class SweepingService:
                 return 0
             if await session.scalar(select(exists().where(IngestRow.state == "running"))):
                 return 0
-            digests = list(await session.scalars(select(AbandonedBlobRow.digest).limit(_BATCH)))
+            # Whoever begins an ingest waits meanwhile, and a bucket takes its time for each object.
+            batch = _BATCH_OF_A_BUCKET if uses_bucket() else _BATCH
+            digests = list(await session.scalars(select(AbandonedBlobRow.digest).limit(batch)))
             held = await _held(session, digests)
             await asyncio.to_thread(self._remove_blobs, [digest for digest in digests if digest not in held])
             await session.execute(delete(AbandonedBlobRow).where(AbandonedBlobRow.digest.in_(digests)))

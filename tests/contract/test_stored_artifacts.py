@@ -1,4 +1,4 @@
-"""Suites and models behind a bucket: any node has them, wherever its own folder is."""
+"""Data, suites and models behind a bucket: any node has them, and what is deleted leaves it."""
 
 import base64
 import shutil
@@ -7,10 +7,12 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from tests.contract.ingests import ingest, jsonl
 from tests.control_plane import ADMIN, ControlPlane, serve
 from tests.object_buckets import bucket_environment, heads_of, unencrypted
 from tests.remote_stores import Bucket, serve_bucket
 
+from steelyard.datasets.sweeping import SweepingService
 from steelyard.evals.suite_folders import SuiteFolderService
 from steelyard.evals.suites import texts_of
 from steelyard.governance.access import ProjectId
@@ -106,3 +108,25 @@ def test_a_version_is_found_on_a_node_whose_folder_is_elsewhere(bucket: Bucket, 
     damage = files.check()
     assert damage is not None
     assert damage.file == MANIFEST_NAME
+
+
+async def test_a_dataset_is_read_on_any_node_and_leaves_the_bucket_with_its_last_version(
+    plane: ControlPlane, bucket: Bucket, tmp_path: Path
+) -> None:
+    before = heads_of(bucket).keys()
+    rows = [{"prompt": f"question {i}?", "completion": f"answer {i}"} for i in range(20)]
+    ended = await ingest(plane, jsonl(rows))
+    assert ended["state"] == "succeeded", ended
+    added = {key: headers for key, headers in heads_of(bucket).items() if key not in before}
+    assert {key.split("/")[2] for key in added} == {"blobs", "reports"}
+    assert unencrypted(added) == []
+    shutil.rmtree(plane.folders.objects)
+    async with plane.http() as http:
+        report = await http.get("/v1/projects/default/datasets/chats@v1/report", params={"form": "html"})
+        assert (report.status_code, "question" in report.text) == (200, True)
+        verified = await http.get("/v1/projects/default/datasets/chats@v1/verification", timeout=60)
+        assert verified.json()["whole"]
+        assert (await http.delete("/v1/projects/default/datasets/chats@v1")).status_code == 200
+    sweeping = SweepingService(plane.database, plane.folders.objects, tmp_path / "uploads", tmp_path / "work")
+    assert await sweeping.sweep() > 0
+    assert heads_of(bucket).keys() == before
