@@ -371,13 +371,13 @@ async def test_a_link_opens_nothing_once_its_user_has_signed_out_and_each_is_on_
             .where(AuditRow.verb.in_(("session.create", "session.open", "user.sign_out")))
             .order_by(AuditRow.id)
         )
-        found = [(row.verb, row.actor, row.detail.get("with")) for row in rows]
+        found = [(row.verb, row.actor, row.detail.get("token")) for row in rows]
     ada_id = "user:ada@example.com"
     assert found == [
         ("session.create", ada_id, token["id"]),
         ("session.create", ada_id, token["id"]),
         ("session.open", ada_id, None),
-        ("user.sign_out", ada_id, None),
+        ("user.sign_out", ada_id, token["id"]),
     ]
 
 

@@ -80,8 +80,7 @@ class UserService:
             raise PermissionDenied("a session knows no bounds; a token that has some opens none")
         async with self._database.transaction() as session:
             await access.require_active(session, actor)
-            detail = {"with": actor.token_id} if actor.token_id else {}
-            await audit.record(session, actor, verb, "user", actor.id, detail=detail)
+            await audit.record(session, actor, verb, "user", actor.id)
 
     async def sign_out(self, actor: Actor) -> None:
         """End all sessions that the actor has begun until now.

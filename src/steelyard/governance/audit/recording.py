@@ -39,7 +39,7 @@ async def record(
         project_id: whose it is; None for what belongs to the organization.
         before_digest: digest of the thing as it was.
         after_digest: digest of the thing as it is now.
-        detail: further facts.
+        detail: further facts. Where an API token was sent, its id is added as `token`.
         outcome: whether the act was done.
     """
     await session.execute(
@@ -55,10 +55,14 @@ async def record(
             source=actor.source,
             before_digest=before_digest,
             after_digest=after_digest,
-            detail=detail or {},
+            detail={**(detail or {}), **_token_of(actor)},
             outcome=outcome,
         )
     )
+
+
+def _token_of(actor: Actor) -> dict[str, str]:
+    return {} if actor.token_id is None else {"token": actor.token_id}
 
 
 async def record_change(
