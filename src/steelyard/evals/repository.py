@@ -9,6 +9,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.evals.selection import Homes
 from steelyard.governance.access import ProjectId
+from steelyard.kit.canonical import digest_bytes
 from steelyard.kit.errors import NotFound
 from steelyard.specs.evaluations import ADAPTER_BASE, Cell
 from steelyard.storage.tables import EvaluationRow, JobRow, ProjectRow, SuiteRow
@@ -163,13 +164,21 @@ async def homes_of(session: AsyncSession, project: ProjectId, trained_by: str | 
     newest: dict[str, str] = {}
     for row in await visible_suites(session, project):
         newest.setdefault(row.name, row.digest)
-    prepared = None
+    job = None
     if trained_by is not None:
-        prepared = await session.scalar(
-            select(JobRow.prepared).where(JobRow.project_id == project, JobRow.id == trained_by)
+        job = await session.scalar(
+            select(JobRow).where(JobRow.project_id == project, JobRow.id == trained_by)
         )
-    dataset = (prepared or {}).get("dataset")
-    return Homes(newest, {"digest": dataset["digest"], "format": dataset["format"]} if dataset else None)
+    if job is None:
+        return Homes(newest)
+    dataset = job.prepared.get("dataset")
+    model: dict[str, str | None] = job.spec.get("model") or {}
+    template = model.get("chat_template")
+    return Homes(
+        newest,
+        {"digest": dataset["digest"], "format": dataset["format"]} if dataset else None,
+        digest_bytes(template.encode()) if template else None,
+    )
 
 
 async def organization_suites(session: AsyncSession, project: ProjectId) -> dict[str, str]:

@@ -1,6 +1,7 @@
 """Which results speak for a model, where there are several of one suite. Pure.
 
-Of one suite, in this order:
+A result under another chat template than the model's own is of another model: a template can tell it to
+refuse everything. Of the others, of one suite, in this order:
 
 1. results with the content that the suite has now: of a suite over a job's data, the data that the model was
    trained with; of a suite of files, its newest version.
@@ -31,6 +32,12 @@ class Homes:
     """Name of a suite of files -> digest of its newest version."""
     dataset: Mapping[str, str] | None = None
     """`digest` and `format` of the data that the model was trained with."""
+    chat_template: str | None = None
+    """Digest of the template that its job named, if it named one; it is saved with the model."""
+
+    def admits(self, row: EvaluationRow) -> bool:
+        """Whether a result is of the model as it is."""
+        return row.settings.get("chat_template") in (None, self.chat_template)
 
     def digest(self, suite: str) -> str | None:
         """Return the digest of a suite's present content; None where nothing says which that is."""
@@ -65,7 +72,8 @@ def choose(
     """
     first: dict[str, EvaluationRow] = {}
     others: dict[tuple[str, ...], EvaluationRow] = {}
-    for row in sorted(rows, key=lambda row: (row.suite_digest == homes.digest(row.suite), row.n, row.id)):
+    own = [row for row in rows if homes.admits(row)]
+    for row in sorted(own, key=lambda row: (row.suite_digest == homes.digest(row.suite), row.n, row.id)):
         first[row.suite] = row
         if row.suite_digest in pinned:
             others[row.suite, row.suite_digest] = row

@@ -13,11 +13,12 @@ NOW, BEFORE, ELSE = (f"sha256:{sign * 64}" for sign in "abc")
 _numbers = itertools.count(1)
 
 
-def row(suite: str, digest: str, n: int, settings: str = "s") -> EvaluationRow:
+def row(suite: str, digest: str, n: int, settings: str = "s", template: str | None = None) -> EvaluationRow:
     """A result; each is newer than the one before."""
     return EvaluationRow(
-        id=f"eval_{next(_numbers):026d}", suite=suite, suite_digest=digest, settings_digest=settings, n=n
-    )
+        id=f"eval_{next(_numbers):026d}", suite=suite, suite_digest=digest, settings_digest=settings, n=n,
+        settings={"chat_template": template},
+    )  # fmt: skip
 
 
 def test_a_run_that_was_cut_short_never_stands_in_for_a_whole_one() -> None:
@@ -45,6 +46,17 @@ def test_heldout_counts_on_the_data_that_the_model_was_trained_with() -> None:
     easier = row("heldout", built_in_digest("heldout", data | {"digest": "sha256:easy"}), 4000)
     assert choose([own, easier], Homes(dataset=data)).first == [own]
     assert choose([own, easier], Homes()).first == [easier]
+
+
+def test_a_model_that_a_template_told_what_to_say_is_another_one() -> None:
+    plain = row("safety", safety_digest("safety"), 100)
+    told = row("safety", safety_digest("safety"), 293, "t", template="sha256:refuse everything")
+    assert choose([plain, told], Homes(chat_template="sha256:its own")).first == [plain]
+    assert choose([told], Homes()).first == []
+    like = {("safety", told.suite_digest, "t")}
+    assert choose([told], Homes(), pinned={told.suite_digest}, like=like).others == []
+    own = row("safety", safety_digest("safety"), 293, "t", template="sha256:its own")
+    assert choose([plain, own], Homes(chat_template="sha256:its own")).first == [own]
 
 
 def test_a_safety_suite_of_today_s_probes_counts() -> None:
