@@ -21,8 +21,11 @@ from steelyard.jobs import storing
 from steelyard.jobs.checkpoint_sweeping import CheckpointSweepingService
 from steelyard.jobs.storing import StoringService
 from steelyard.runtime.manifests import total_size, verify_manifest, write_manifest
+from steelyard.server.home import HomeLayout
+from steelyard.server.object_store import bring_last_checkpoints
 from steelyard.specs.manifest import MANIFEST_NAME, Manifest
 from steelyard.specs.outcome import Outcome, OutcomeKind
+from steelyard.specs.run import RUN_NAME
 from steelyard.specs.states import Reason
 from steelyard.specs.views import EventView
 from steelyard.storage import bucket as bucket_module
@@ -230,6 +233,27 @@ async def test_killed_between_manifest_and_publication_the_next_watcher_publishe
             await finish(None)
         assert gate.puts() == []
     assert await _statuses(plane, job_id) == {5: "available"}
+
+
+async def test_what_a_node_brought_before_it_was_put_away_with_its_disk_is_published_by_another(
+    plane: ControlPlane, storing_service: StoringService, tmp_path: Path
+) -> None:
+    job_id, attempt_id = await _start(plane)
+    await _save(plane, job_id, attempt_id, 5)
+    await _save(plane, job_id, attempt_id, 10)
+    run = (await plane.launching.launch_spec(attempt_id)).run
+    layout = HomeLayout(tmp_path)
+    (layout.attempts / attempt_id).mkdir(parents=True)
+    (layout.attempts / attempt_id / RUN_NAME).write_text(run.model_dump_json())
+    assert bring_last_checkpoints(layout, [attempt_id, "att_of-nobody"]) == 1
+    shutil.rmtree(plane.folders.objects)
+    async with storing_service.keeping_up(attempt_id) as finish:
+        await finish(None)
+    assert await _statuses(plane, job_id) == {5: "deleted", 10: "available"}
+    launch = await plane.lifecycle.start_attempt(job_id, 0, "0:2", "train")
+    assert launch.attempt_id is not None
+    spec = await plane.launching.launch_spec(launch.attempt_id)
+    assert (spec.run.resume_from or "").endswith("step-00000010")
 
 
 async def _start(plane: ControlPlane) -> tuple[str, str]:

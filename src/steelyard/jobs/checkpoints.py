@@ -63,16 +63,19 @@ def complete_checkpoints(job_dir: Path, epoch: int) -> list[CheckpointReport]:
         manifest = _read(path)
         if manifest is None or manifest.epoch != epoch:
             continue
-        found.append(
-            CheckpointReport(
-                epoch=epoch,
-                step=manifest.step,
-                path=str(path.relative_to(job_dir)),
-                manifest_digest=manifest.digest(),
-                size_bytes=total_size(manifest),
-            )
-        )
+        found.append(report_of(job_dir, path, manifest))
     return found
+
+
+def report_of(job_dir: Path, folder: Path, manifest: Manifest) -> CheckpointReport:
+    """Return a finished checkpoint as its trainer would report it."""
+    return CheckpointReport(
+        epoch=manifest.epoch,
+        step=manifest.step,
+        path=str(folder.relative_to(job_dir)),
+        manifest_digest=manifest.digest(),
+        size_bytes=total_size(manifest),
+    )
 
 
 def _read(folder: Path) -> Manifest | None:

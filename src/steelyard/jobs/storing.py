@@ -23,12 +23,13 @@ from pydantic import ValidationError
 from sqlalchemy import update
 
 from steelyard.jobs import repository
-from steelyard.jobs.checkpoints import complete_checkpoints
+from steelyard.jobs.checkpoints import complete_checkpoints, report_of
 from steelyard.jobs.events import append_event
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.outages import note_answer, note_outage
 from steelyard.jobs.reports import PUBLISHED, index_checkpoint
 from steelyard.kit.errors import SteelyardError
+from steelyard.runtime.layout import checkpoints_dir
 from steelyard.specs.outcome import Outcome, OutcomeKind
 from steelyard.specs.reports import CheckpointReport
 from steelyard.storage.bucket import BucketUnavailable, DamagedFile
@@ -105,6 +106,7 @@ class StoringService:
                 await self._bring_model(place, outcome.model_dir)
             while await self._bring_next(place, seen, gone=True):
                 pass
+            await self._adopt(place, seen)
         except BucketUnavailable as error:
             if await self._tell_trouble(place, error) != "cancel":
                 raise
@@ -139,6 +141,12 @@ class StoringService:
             await self._publish(place, report)
         seen.add(report.path)
         return True
+
+    async def _adopt(self, place: _Place, seen: set[str]) -> None:
+        """Publish what got to the bucket and not into the index: its bringer died, perhaps with its node."""
+        for report in await asyncio.to_thread(_stored, place):
+            if report.path not in seen:
+                await self._publish(place, report)
 
     async def _bring_model(self, place: _Place, model_dir: str | None) -> None:
         if model_dir is None or not _MODEL.fullmatch(model_dir):
@@ -207,6 +215,16 @@ async def _nothing_to_finish(outcome: Outcome | None) -> None:
 def _newest(place: _Place, seen: set[str]) -> CheckpointReport | None:
     found = complete_checkpoints(place.job_dir, place.epoch)
     return next((report for report in reversed(found) if report.path not in seen), None)
+
+
+def _stored(place: _Place) -> list[CheckpointReport]:
+    found = place.objects.sealed_below(checkpoints_dir(place.job_dir) / f"e{place.epoch:05d}")
+    reports = [
+        report_of(place.job_dir, path, manifest)
+        for path, manifest in found.items()
+        if manifest.epoch == place.epoch
+    ]
+    return sorted(reports, key=lambda report: report.step)
 
 
 def _push_sealed(place: _Place, report: CheckpointReport) -> None:

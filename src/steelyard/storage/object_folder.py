@@ -172,6 +172,19 @@ class ObjectFolder:
                 return Damage(DamageKind.CHANGED, folder.name, error.message)
             return _verify(folder, digest)
 
+    def sealed_below(self, folder: Path) -> dict[Path, Manifest]:
+        """Return the folders below this one that are whole in the bucket, with their manifests.
+
+        Raises:
+            BucketUnavailable: it can't be known now.
+        """
+        if self.bucket is None:
+            return {}
+        keys = [key for key in self.bucket.keys(self._key(folder)) if key.endswith(f"/{MANIFEST_NAME}")]
+        places = [key.removesuffix(f"/{MANIFEST_NAME}") for key in keys]
+        found = {self.root / place: self._manifest_in_bucket(self.bucket, place) for place in places}
+        return {path: manifest for path, manifest in found.items() if manifest is not None}
+
     def remove_folder(self, folder: Path) -> None:
         """Remove a folder from the bucket, its manifest first, then here.
 

@@ -38,6 +38,7 @@ from steelyard.server.embedded.state import (
 )
 from steelyard.server.embedded.survivors import stop_survivors
 from steelyard.server.home import HomeLayout
+from steelyard.server.object_store import bring_last_checkpoints
 from steelyard.server.settings import Settings
 
 DEFAULT_GRACE_SECONDS = 30.0
@@ -227,6 +228,7 @@ async def _stop_trainers(layout: HomeLayout) -> tuple[str, ...]:
     asked = await asyncio.to_thread(stop_all, layout.attempts, read_grace(layout))
     if asked:
         _log.info("trainers were asked to save and have left", attempts=asked)
+        await asyncio.to_thread(bring_last_checkpoints, layout, asked)
     return tuple(asked)
 
 
