@@ -7,7 +7,7 @@ from decimal import Decimal
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import Engine, text
 from tests.control_plane import ADMIN, LEASE_SECONDS, serve
 from tests.gpu_pool import (
     FLAVOR,
@@ -509,6 +509,24 @@ class TestReports:
         with pytest.raises(InvalidRequest) as caught:
             await pool.plane.services.costs.report(ADMIN, "default", question)
         assert caught.value.param == param
+
+    async def test_a_sum_that_somebody_changed_is_named(self, pool: Pool, superuser: Engine) -> None:
+        attempt = await pool.start(await pool.submit(gpus=4, seconds=HOUR))
+        pool.clock.forward(36)
+        await pool.finish(attempt)
+        async with pool.plane.http() as http:
+            path = "/v1/projects/default/ledger/verification"
+            whole = (await http.get(path)).json()
+            assert (whole["faults"], whole["transactions"]) == ([], 3)
+            with superuser.connect() as connection:
+                connection.execute(text("UPDATE ledger_days SET money = money - 1"))
+                connection.execute(text("UPDATE ledger_reservations SET gpu_seconds = 5"))
+            found = (await http.get(path)).json()["faults"]
+            assert found == [f"reservation {attempt.job_id}", "day default 2026-05-20"]
+            with superuser.connect() as connection:
+                connection.execute(text("UPDATE ledger_days SET money = money + 1"))
+                connection.execute(text("UPDATE ledger_reservations SET gpu_seconds = 0"))
+            assert (await http.get(path)).json() == whole
 
     async def test_the_ledger_is_listed_in_pages(self, pool: Pool) -> None:
         job = await pool.submit(gpus=4, seconds=HOUR)

@@ -1,4 +1,4 @@
-"""`budget set show list remove` and `cost report ledger`: what may be used, and what was."""
+"""`budget set show list remove` and `cost report ledger verify`: what may be used, and what was."""
 
 import csv
 import sys
@@ -50,6 +50,7 @@ def register(app: typer.Typer) -> None:
     cost = typer.Typer(no_args_is_help=True, help="What was used, by whom and for what.")
     cost.command("report")(report)
     cost.command("ledger")(ledger)
+    cost.command("verify")(verify)
     app.add_typer(cost, name="cost", rich_help_panel=_PANEL)
 
 
@@ -174,6 +175,22 @@ def ledger(
     screen.print(_entries(page.data) if page.data else "Nothing posted yet.")
     if page.has_more:
         Screen(stderr=True).print(f"There are more: --after {page.next}.")
+
+
+def verify(project: ProjectName = None, as_json: JsonFlag = False) -> None:
+    """Add up the ledger anew, and compare it with all sums that are kept. Exit code 1 where they differ."""
+    with connect(project) as client:
+        found = client.costs.verify()
+    if as_json:
+        write_json(found)
+    elif found.faults:
+        Screen().print(*(printable(fault) for fault in found.faults), sep="\n")
+    else:
+        Screen().print(
+            f"All {found.transactions} transactions balance, and every sum is that of its postings."
+        )
+    if found.faults:
+        raise typer.Exit(1)
 
 
 _FIGURES = ("LIMIT", "SOFT", "SPENT", "RESERVED", "LEFT", "FORECAST")

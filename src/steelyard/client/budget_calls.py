@@ -6,7 +6,7 @@ from urllib.parse import quote
 
 from steelyard.client.call import Call
 from steelyard.kit.paging import Page
-from steelyard.specs.budgets import BudgetSpec, BudgetView, CostReport, LedgerEntry
+from steelyard.specs.budgets import BudgetSpec, BudgetView, CostReport, LedgerEntry, LedgerVerification
 from steelyard.specs.views import ListView
 
 
@@ -50,6 +50,12 @@ def entries(project: str, job: str | None, limit: int, after: str | None) -> Cal
     query = [("limit", str(limit))]
     query += [(name, value) for name, value in (("job", job), ("after", after)) if value is not None]
     return Call("GET", f"{_project(project)}/ledger", Page[LedgerEntry].model_validate_json, tuple(query))
+
+
+def verify(project: str) -> Call[LedgerVerification]:
+    """Ask whether the ledger balances."""
+    path = f"{_project(project)}/ledger/verification"
+    return Call("GET", path, LedgerVerification.model_validate_json)
 
 
 def _project(project: str) -> str:

@@ -6,7 +6,7 @@ from datetime import date
 from steelyard.client import budget_calls
 from steelyard.client.transport import Transport
 from steelyard.kit.paging import DEFAULT_LIMIT, Page
-from steelyard.specs.budgets import BudgetSpec, BudgetView, CostReport, LedgerEntry
+from steelyard.specs.budgets import BudgetSpec, BudgetView, CostReport, LedgerEntry, LedgerVerification
 
 
 class Budgets:
@@ -64,3 +64,7 @@ class Costs:
     ) -> Page[LedgerEntry]:
         """Return a page of the ledger's transactions with their postings, newest first."""
         return self._transport.send(budget_calls.entries(self._project, job, limit, after))
+
+    def verify(self) -> LedgerVerification:
+        """Have the project's ledger added up anew, and compared with all sums that are kept."""
+        return self._transport.send(budget_calls.verify(self._project))

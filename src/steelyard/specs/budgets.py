@@ -159,6 +159,14 @@ class LedgerLine(Message):
     price_per_gpu_hour: Exact | None
 
 
+class LedgerVerification(Message):
+    """What comparing a project's ledger with its sums has found."""
+
+    transactions: int
+    faults: list[str]
+    """In words; empty where every transaction sums to zero and every sum is that of its postings."""
+
+
 class LedgerEntry(Message):
     """One transaction of the ledger; its lines sum to zero in both units."""
 

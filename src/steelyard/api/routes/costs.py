@@ -11,7 +11,7 @@ from steelyard.api.permits import permits
 from steelyard.governance.ledger.costs import Question
 from steelyard.kit.paging import DEFAULT_LIMIT, MAX_LIMIT, Page
 from steelyard.specs.access import Permission
-from steelyard.specs.budgets import CostReport, LedgerEntry
+from steelyard.specs.budgets import CostReport, LedgerEntry, LedgerVerification
 
 router = APIRouter(prefix="/v1", tags=["costs"], responses=ERROR_RESPONSES)
 
@@ -57,3 +57,9 @@ async def entries(
 ) -> Page[LedgerEntry]:
     """Return transactions of the ledger with their postings, newest first."""
     return await services.costs.entries(actor, project, job, limit, after)
+
+
+@router.get("/projects/{project}/ledger/verification", openapi_extra=permits(Permission.COST_READ))
+async def verify(project: str, actor: CurrentActor, services: CurrentServices) -> LedgerVerification:
+    """Add up the ledger anew, and compare it with all sums that are kept."""
+    return await services.costs.verify(actor, project)

@@ -19,7 +19,7 @@ from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import Page, page_of
 from steelyard.specs.access import Permission
-from steelyard.specs.budgets import CostForecast, CostReport, CostRow, LedgerEntry
+from steelyard.specs.budgets import CostForecast, CostReport, CostRow, LedgerEntry, LedgerVerification
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow, LedgerHeadRow, LedgerUsageRow, ProjectRow
 
@@ -86,6 +86,20 @@ class CostService:
                 session, checked, job, limit + 1, int(after) if after else None
             )
         return page_of([entry for _, entry in found], limit, [str(number) for number, _ in found])
+
+    async def verify(self, actor: Actor, project: str) -> LedgerVerification:
+        """Add up a project's ledger anew, and compare it with all sums that are kept.
+
+        Takes seconds for millions of postings.
+
+        Raises:
+            NotFound: no such project, or none of the actor's.
+        """
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.COST_READ)
+            faults = await repository.imbalances(session, checked)
+            count = await repository.count_transactions(session, checked)
+        return LedgerVerification(transactions=count, faults=list(faults))
 
     async def _report(self, session: AsyncSession, projects: Sequence[str], question: Question) -> CostReport:
         now = self._clock()

@@ -371,10 +371,18 @@ async def list_entries(
     ]
 
 
-async def imbalances(session: AsyncSession) -> Sequence[str]:
-    """Compare all sums with the postings that they are sums of; return what differs, in words."""
-    rows = await session.scalars(text(_IMBALANCES))
-    return list(rows)
+async def imbalances(session: AsyncSession, project_id: str | None = None) -> Sequence[str]:
+    """Compare all sums with the postings that they are sums of; return what differs, in words.
+
+    Reads all postings, of one project or of all. What a transaction that isn't over has posted isn't seen.
+    """
+    return list(await session.scalars(_IMBALANCES, {"project": project_id}))
+
+
+async def count_transactions(session: AsyncSession, project_id: str) -> int:
+    """Return how many transactions a project's ledger has."""
+    query = select(func.count()).where(LedgerTransactionRow.project_id == project_id)
+    return await session.scalar(query) or 0
 
 
 def budget_spec(row: BudgetRow) -> BudgetSpec:
@@ -408,36 +416,47 @@ _ADD_PLACE_METERS = text(
     GROUP BY given.id, part.job_id
     """
 )
-_IMBALANCES = """
+_IMBALANCES = text(
+    """
     WITH lines AS (
         SELECT posting.*, whole.job_id, whole.reservation_id
         FROM ledger_postings posting JOIN ledger_transactions whole ON whole.id = posting.transaction_id
+        WHERE CAST(:project AS TEXT) IS NULL OR whole.project_id = :project
+    ), heads AS (
+        SELECT * FROM ledger_heads WHERE CAST(:project AS TEXT) IS NULL OR project_id = :project
+    ), reservations AS (
+        SELECT * FROM ledger_reservations WHERE CAST(:project AS TEXT) IS NULL OR project_id = :project
+    ), days AS (
+        SELECT * FROM ledger_days WHERE CAST(:project AS TEXT) IS NULL OR project_id = :project
+    ), usage AS (
+        SELECT * FROM ledger_usage WHERE CAST(:project AS TEXT) IS NULL OR project_id = :project
     )
     SELECT 'transaction ' || transaction_id FROM lines
     GROUP BY transaction_id HAVING sum(gpu_seconds) <> 0 OR sum(money) <> 0
     UNION ALL
-    SELECT 'head ' || project_id FROM ledger_heads head FULL JOIN (
+    SELECT 'head ' || project_id FROM heads head FULL JOIN (
         SELECT project_id, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
         FROM lines WHERE account = 'reserved' GROUP BY 1) summed USING (project_id)
     WHERE coalesce(reserved_gpu_seconds, 0) <> coalesce(gpu_seconds, 0)
        OR coalesce(reserved_money, 0) <> coalesce(money, 0)
     UNION ALL
-    SELECT 'reservation ' || id FROM ledger_reservations kept FULL JOIN (
+    SELECT 'reservation ' || id FROM reservations kept FULL JOIN (
         SELECT reservation_id AS id, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
         FROM lines WHERE account = 'reserved' GROUP BY 1) summed USING (id)
     WHERE coalesce(kept.gpu_seconds, 0) <> coalesce(summed.gpu_seconds, 0)
        OR coalesce(kept.money, 0) <> coalesce(summed.money, 0)
     UNION ALL
-    SELECT 'day ' || project_id || ' ' || day FROM ledger_days kept FULL JOIN (
+    SELECT 'day ' || project_id || ' ' || day FROM days kept FULL JOIN (
         SELECT project_id, day, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
         FROM lines WHERE account = 'spent' GROUP BY 1, 2) summed USING (project_id, day)
     WHERE coalesce(kept.gpu_seconds, 0) <> coalesce(summed.gpu_seconds, 0)
        OR coalesce(kept.money, 0) <> coalesce(summed.money, 0)
     UNION ALL
-    SELECT 'usage ' || job_id || ' ' || day || ' ' || flavor FROM ledger_usage kept FULL JOIN (
+    SELECT 'usage ' || job_id || ' ' || day || ' ' || flavor FROM usage kept FULL JOIN (
         SELECT project_id, day, job_id, flavor, sum(gpu_seconds) AS gpu_seconds, sum(money) AS money
         FROM lines WHERE account = 'spent' GROUP BY 1, 2, 3, 4) summed
         USING (project_id, day, job_id, flavor)
     WHERE coalesce(kept.gpu_seconds, 0) <> coalesce(summed.gpu_seconds, 0)
        OR coalesce(kept.money, 0) <> coalesce(summed.money, 0)
-"""
+    """
+)
