@@ -214,3 +214,9 @@ def test_the_card_tells_results_origins_and_limits(platform: LivePlatform, clien
     assert card.startswith("---\n")
     assert "base_model: builtin/tiny-random" in card
     assert "not tested" in card
+    assert "No safety suite was run" in card
+    line = next(line for line in card.splitlines() if line.startswith("| heldout/loss"))
+    value, interval, n, base = (cell.strip() for cell in line.strip("|").split("|")[1:])
+    low, high = map(float, interval.split(" to "))
+    assert low < float(value) < high
+    assert (n, float(base) > float(value)) == ("8", True)

@@ -83,7 +83,7 @@ class ModelQueryService:
             NotFound: no such version in the project.
         """
         record = await self._record(actor, project, name, version)
-        return write_card(_view(record.version, {}), record.job.spec)
+        return write_card(_view(record.version, {}), record.job.spec, record.evaluations)
 
     async def _record(self, actor: Actor, project: str, name: str, version: int) -> ModelRecord:
         async with self._database.transaction() as session:
