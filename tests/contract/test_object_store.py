@@ -239,6 +239,18 @@ def test_nothing_outside_of_a_folder_is_read_whatever_its_writer_puts_in(
     assert not [key for key in heads_of(bucket) if key.endswith(("stolen", MANIFEST_NAME))]
 
 
+def test_a_folder_that_is_written_anew_leaves_nothing_of_the_old_one(bucket: Bucket, tmp_path: Path) -> None:
+    folder, _ = _checkpoint(tmp_path)
+    objects = ObjectFolder.at(tmp_path)
+    objects.push_folder(folder)
+    shutil.rmtree(folder / "deep")
+    (folder / "weights.safetensors").write_bytes(b"new")
+    manifest = write_manifest(folder, kind="checkpoint", job_id="j", attempt_id="a", epoch=1, step=10)
+    objects.push_folder(folder)
+    assert len(heads_of(bucket)) == 2
+    assert objects.check_folder(folder, manifest.digest()) is None
+
+
 def test_names_of_all_kinds_come_back_and_go_away(bucket: Bucket, tmp_path: Path) -> None:
     folder = tmp_path / "projects" / "p" / "jobs" / "j" / "models" / "e00001"
     names = [

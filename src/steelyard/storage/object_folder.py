@@ -111,8 +111,11 @@ class ObjectFolder:
             return
         if present is not None:
             self.bucket.remove([f"{key}/{MANIFEST_NAME}"])
-        for name, file in manifest.files.items():
-            self.bucket.put_file(f"{key}/{name}", folder, name, file.digest)
+        wanted = {f"{key}/{name}": name for name in manifest.files}
+        # Left by one that was written here before, or by an upload that was cut short.
+        self.bucket.remove(set(self.bucket.keys(key)) - wanted.keys())
+        for place, name in wanted.items():
+            self.bucket.put_file(place, folder, name, manifest.files[name].digest)
         self.bucket.put_bytes(f"{key}/{MANIFEST_NAME}", manifest.model_dump_json(indent=1).encode())
 
     def check_folder(self, folder: Path, digest: str) -> Damage | None:
@@ -153,7 +156,7 @@ class ObjectFolder:
             BucketUnavailable, StorageFull: it isn't here, and may be later.
         """
         damage = _verify(folder, digest)
-        if damage is None or self.bucket is None:
+        if damage is None or self.bucket is None or not folder.is_relative_to(self.root):
             return damage
         key = self._key(folder)
         manifest = self._manifest_in_bucket(self.bucket, key)
