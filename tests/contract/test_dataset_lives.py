@@ -45,7 +45,8 @@ async def derive(plane: ControlPlane, http: httpx.AsyncClient, name: str, **body
 
 async def verbs(plane: ControlPlane) -> list[str]:
     async with plane.database.transaction() as session:
-        return list(await session.scalars(select(AuditRow.verb).order_by(AuditRow.id)))
+        kept = AuditRow.outcome == "accepted"
+        return list(await session.scalars(select(AuditRow.verb).where(kept).order_by(AuditRow.id)))
 
 
 class TestDerivation:
