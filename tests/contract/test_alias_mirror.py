@@ -319,6 +319,26 @@ async def test_an_mlflow_that_dies_at_any_request_of_a_restoration_ends_whole(
         assert len(await reports(plane, "model.restore")) == requests + 1
 
 
+async def test_a_version_that_is_just_being_registered_is_left_alone(
+    plane: ControlPlane, mirror: RegistryMirror, book: MlflowBook
+) -> None:
+    """Made in MLflow, and not yet noted: it bears our tags, and nobody may take it for a stranger."""
+    await relay_of(plane, mirror).relay()
+    async with plane.database.transaction() as session:
+        await session.execute(
+            update(ModelVersionRow)
+            .where(ModelVersionRow.version == 2)
+            .values(mlflow_version=None, mlflow_run_id=None)
+        )
+    book.models[THERE].versions.append(BookVersion(13, "", "", {"steelyard.version": "1"}))
+
+    assert await mirror.reconcile() == 1
+    with pytest.raises(Unavailable):
+        await mirror.restore(f"{PROJECT}/{MODEL}")
+
+    assert book.models[THERE].living().keys() == {"11", "12"}
+
+
 async def test_two_who_make_the_same_version_leave_one(
     plane: ControlPlane, mirror: RegistryMirror, book: MlflowBook
 ) -> None:
