@@ -5,7 +5,7 @@ import itertools
 from collections import defaultdict
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import pytest
 from sqlalchemy import select, text, update
 from sqlalchemy.exc import DBAPIError
 from tests.control_plane import ControlPlane, serve
+from tests.gpu_pool import HandClock
 
 from steelyard.api.examples import FINE_TUNE_EXAMPLE
+from steelyard.governance.identity import SessionTokens
 from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import utc_now
 from steelyard.storage.database import Database
@@ -376,9 +378,50 @@ async def test_a_link_opens_nothing_once_its_user_has_signed_out_and_each_is_on_
     assert found == [
         ("session.create", ada_id, token["id"]),
         ("session.create", ada_id, token["id"]),
-        ("session.open", ada_id, None),
+        ("session.open", ada_id, token["id"]),
         ("user.sign_out", ada_id, token["id"]),
     ]
+
+
+async def test_a_session_and_all_that_it_makes_end_with_the_token_that_opened_it(
+    people: People, admin: httpx.AsyncClient
+) -> None:
+    """A detour by a session frees a stolen token neither of its end nor of being named."""
+    stolen = await people.make("ada", "alpha/viewer", expires_in_days=2)
+    (first,) = (await stolen.get("/v1/tokens")).json()["data"]
+    link = (await stolen.post("/v1/sessions")).json()["url"]
+    async with httpx.AsyncClient(follow_redirects=False) as browser:
+        await browser.get(link)
+        cookie = browser.cookies["steelyard_session"]
+    session = people.holding(cookie)
+    assert (await session.get(JOBS)).status_code == 200
+    assert (await session.post("/v1/tokens", json={"name": "x", "expires_in_days": 3})).status_code == 403
+    made = await people.make_with(session, "/v1/tokens")
+    assert made.made_with == first["id"]
+    next_link = (await session.post("/v1/sessions")).json()["url"]
+
+    gone = (await admin.delete(f"/v1/tokens/{first['id']}")).json()
+
+    assert gone["also_revoked"] == [made.id]
+    for http in (stolen, session, made.http):
+        assert (await http.get(JOBS)).status_code == 401
+    assert (await session.post("/v1/sessions")).status_code == 401
+    async with httpx.AsyncClient(follow_redirects=False) as browser:
+        for each in (link, next_link):
+            assert (await browser.get(each)).status_code == 401
+
+
+def test_a_session_that_is_handed_on_ends_a_day_after_it_began() -> None:
+    now = datetime(2026, 5, 1, tzinfo=UTC)
+    clock = HandClock(now)
+    tokens = SessionTokens(b"k" * 32, clock)
+    token, hours = tokens.issue("ada", 12 * 3600), 0
+    while (found := tokens.session_of(token)) is not None:
+        assert found.signed_in_at == now
+        clock.forward(3600)
+        hours += 1
+        token = tokens.issue("ada", 12 * 3600, began=found.signed_in_at)
+    assert hours == 25
 
 
 async def test_a_session_ends_when_its_user_signs_out_or_is_shut_out(

@@ -14,7 +14,7 @@ import structlog
 from sqlalchemy import select, text
 from sqlalchemy.exc import SQLAlchemyError
 
-from steelyard.governance.identity import LOCAL_ADMIN_ID, Actor, AttemptTokens, SessionTokens
+from steelyard.governance.identity import LOCAL_ADMIN_ID, Actor, AttemptTokens, Session, SessionTokens
 from steelyard.governance.policy import Scope
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import SteelyardError, Unauthenticated
@@ -78,8 +78,15 @@ class Authenticator:
         if token.startswith(API_TOKEN_PREFIX):
             return await self._bearer(token, request_id, source)
         if (session := self._session_tokens.session_of(token)) is not None:
-            await self._require_signed_in(session.principal_id, session.signed_in_at)
-            return Actor("user", session.principal_id, request_id, source, signed_in_at=session.signed_in_at)
+            await self._require_signed_in(session)
+            return Actor(
+                "user",
+                session.principal_id,
+                request_id,
+                source,
+                signed_in_at=session.signed_in_at,
+                token_id=session.token_id,
+            )
         attempt_id = self._attempt_tokens.attempt_of(token)
         if attempt_id is not None:
             return Actor("attempt", attempt_id, request_id, source, attempt_id=attempt_id)
@@ -122,8 +129,9 @@ class Authenticator:
             scope=scope_of(row),
         )
 
-    async def _require_signed_in(self, principal_id: str, signed_in_at: datetime) -> None:
-        key = f"{principal_id}|{signed_in_at.timestamp()}".encode()
+    async def _require_signed_in(self, signed_in: Session) -> None:
+        principal_id = signed_in.principal_id
+        key = f"{principal_id}|{signed_in.signed_in_at.timestamp()}|{signed_in.token_id or ''}".encode()
         if self._known.get(key) is not None:
             return
         query = select(
@@ -131,10 +139,13 @@ class Authenticator:
         ).where(PrincipalRow.id == principal_id, PrincipalRow.kind == "user")
         async with self._database.transaction() as session:
             found = (await session.execute(query)).one_or_none()
+            opener = await session.get(ApiTokenRow, signed_in.token_id) if signed_in.token_id else None
         if found is None:
             raise _unknown()
         _require_open(found.disabled_at, found.deleted_at)
-        if signed_in_at < found.sessions_valid_from:
+        if opener is not None and (opener.revoked_at or _is_past(opener.expires_at, self._clock())):
+            raise Unauthenticated("the token that opened this session is no longer good; open another")
+        if signed_in.signed_in_at < found.sessions_valid_from:
             raise Unauthenticated("this session was signed out; sign in again")
         self._known.put(key, _Known("user", principal_id, None, None, Scope()))
 
@@ -198,6 +209,10 @@ class _Cache:
         self._entries[key] = (self._clock() + self._seconds, known)
         if len(self._entries) > _MOST_KNOWN:
             self._entries.popitem(last=False)
+
+
+def _is_past(moment: datetime | None, now: datetime) -> bool:
+    return moment is not None and moment <= now
 
 
 def _require_open(disabled_at: datetime | None, deleted_at: datetime | None) -> None:

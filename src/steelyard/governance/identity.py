@@ -16,6 +16,8 @@ LOCAL_ADMIN_ID = "admin"
 
 _ATTEMPT_PREFIX = "sya_"
 _SESSION_PREFIX = "sys_"
+LONGEST_SESSION = timedelta(days=1)
+"""A session is over so long after it began, however often it was handed on."""
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -25,7 +27,7 @@ class Actor:
 
     `project_id` and `attempt_id` are set for an attempt alone; it reaches nothing but itself. `scope` bounds
     what the token that was sent may be used for. `token_id` names it where it is an API token; where it is a
-    session's, `signed_in_at` says since when that is.
+    session's, `signed_in_at` says since when that is, and `token_id` names the API token that opened it.
     """
 
     kind: Literal["user", "service_account", "system", "attempt", "anonymous"]
@@ -71,29 +73,46 @@ class AttemptTokens:
 
 @dataclass(frozen=True)
 class Session:
-    """What a session's token says: whose it is, and since when."""
+    """What a session's token says: whose it is, since when, and which API token opened it, if one did."""
 
     principal_id: str
     signed_in_at: datetime
+    token_id: str | None = None
 
 
 class SessionTokens:
-    """Tokens of sessions: `sys_<base64url of principal|issued|expiry, in Unix microseconds>.<HMAC-SHA256>`.
+    """Tokens of sessions: `sys_<base64url of principal|began|expiry|API token>.<HMAC-SHA256>`, the moments in
+    Unix microseconds.
 
     A link for a person carries a short-lived one, which is exchanged for a longer-lived cookie, so that no
-    lasting token stands in a browser's history. Whether its principal has signed out or was closed since, the
-    database says.
+    lasting token stands in a browser's history. Whether its principal has signed out or was closed since, or
+    the API token that opened it was revoked, the database says.
     """
 
     def __init__(self, key: bytes, clock: Clock = utc_now) -> None:
         self._key = key
         self._clock = clock
 
-    def issue(self, principal_id: str, lifetime_seconds: int) -> str:
-        """Return a token of a principal that is good for so long."""
+    def issue(
+        self,
+        principal_id: str,
+        lifetime_seconds: int,
+        *,
+        began: datetime | None = None,
+        token_id: str | None = None,
+    ) -> str:
+        """Return a token of a principal that is good for so long.
+
+        Args:
+            principal_id: whose.
+            lifetime_seconds: how long it is good; never beyond `LONGEST_SESSION` after the session began.
+            began: when the session began that this goes on with; None: now.
+            token_id: the API token that opened the session; it ends with it.
+        """
         now = self._clock()
-        expiry = now + timedelta(seconds=lifetime_seconds)
-        content = f"{principal_id}|{_microseconds(now)}|{_microseconds(expiry)}".encode()
+        since = now if began is None else began
+        expiry = min(now + timedelta(seconds=lifetime_seconds), since + LONGEST_SESSION)
+        content = f"{principal_id}|{_microseconds(since)}|{_microseconds(expiry)}|{token_id or ''}".encode()
         payload = base64.urlsafe_b64encode(content).rstrip(b"=").decode()
         return f"{_SESSION_PREFIX}{payload}.{self._signature(payload)}"
 
@@ -106,12 +125,13 @@ class SessionTokens:
             return None
         try:
             content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
+            principal_id, began, expiry, token_id = content.rsplit("|", 3)
+            since, until = int(began), int(expiry)
         except (binascii.Error, ValueError):  # signed, but not by this version
             return None
-        principal_id, issued, expiry = content.rsplit("|", 2)
-        if int(expiry) < _microseconds(self._clock()):
+        if until < _microseconds(self._clock()):
             return None
-        return Session(principal_id, _EPOCH + timedelta(microseconds=int(issued)))
+        return Session(principal_id, _EPOCH + timedelta(microseconds=since), token_id or None)
 
     def _signature(self, payload: str) -> str:
         return hmac.new(self._key, f"session:{payload}".encode(), hashlib.sha256).hexdigest()

@@ -1,5 +1,6 @@
 """Browser sessions: a link that is good for minutes, exchanged for a cookie that is good for a day."""
 
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -28,7 +29,9 @@ async def make_link(
 ) -> SessionLink:
     """Make a link that signs a browser in as the caller."""
     await services.users.begin_session(actor, "session.create")
-    code = services.session_tokens.issue(actor.id, _LINK_SECONDS)
+    code = services.session_tokens.issue(
+        actor.id, _LINK_SECONDS, began=actor.signed_in_at, token_id=actor.token_id
+    )
     query = urlencode({"code": code, "to": local_path(to)})
     return SessionLink(url=f"{request.base_url}session?{query}", expires_in_seconds=_LINK_SECONDS)
 
@@ -44,7 +47,7 @@ async def open_session(
         raise InvalidRequest("'code' is what a link of 'steelyard open' carries", param="code")
     await services.users.begin_session(actor, "session.open")
     answer = RedirectResponse(local_path(to), status_code=303)
-    set_session_cookie(request, answer, services, actor.id)
+    set_session_cookie(request, answer, services, actor.id, began=actor.signed_in_at, token_id=actor.token_id)
     answer.headers["Referrer-Policy"] = "no-referrer"
     answer.headers["Cache-Control"] = "no-store"
     return answer
@@ -59,9 +62,17 @@ async def sign_out(actor: CurrentActor, services: CurrentServices) -> Response:
     return answer
 
 
-def set_session_cookie(request: Request, answer: Response, services: Services, principal_id: str) -> None:
-    """Sign a browser in as somebody whom the caller has recognized."""
-    token = services.session_tokens.issue(principal_id, _COOKIE_SECONDS)
+def set_session_cookie(
+    request: Request,
+    answer: Response,
+    services: Services,
+    principal_id: str,
+    *,
+    began: datetime | None = None,
+    token_id: str | None = None,
+) -> None:
+    """Sign a browser in as somebody whom the caller has recognized; `began` and `token_id` as for `issue`."""
+    token = services.session_tokens.issue(principal_id, _COOKIE_SECONDS, began=began, token_id=token_id)
     secure = request.url.scheme == "https"
     answer.set_cookie(
         SESSION_COOKIE, token, _COOKIE_SECONDS, httponly=True, samesite="strict", path="/", secure=secure
