@@ -187,8 +187,11 @@ def digest_of(manifest: VersionManifest) -> str:
     return digest_json(value)
 
 
-def check_faults(parts: Sequence[Part], names: list[str], max_bad: float) -> None:
+def check_faults(parts: Sequence[Part], names: list[str], max_bad: float, *, so_far: bool = False) -> None:
     """Refuse input with more faulty rows than allowed.
+
+    Args:
+        so_far: more parts are to come.
 
     Raises:
         InvalidDataset: with the first faults, by file and line.
@@ -203,7 +206,8 @@ def check_faults(parts: Sequence[Part], names: list[str], max_bad: float) -> Non
     shown = [fault.describe(names) for fault in faults[:_SHOWN_FAULTS]]
     more = f"\n... and {faulty - len(shown)} more" if faulty > len(shown) else ""
     raise InvalidDataset(
-        f"{faulty} of {rows} rows break the schema (allowed: {max_bad:.2%}); mend them, or raise"
+        f"{faulty} of {rows} rows{' read so far' if so_far else ''} break the schema"
+        f" (allowed: {max_bad:.2%}); mend them, or raise"
         " reading.max_bad to drop them:\n" + "\n".join(shown) + more,
         param="reading.max_bad",
         faults=[fault.describe(names) for fault in faults[:MAX_FAULTS]],
@@ -271,7 +275,7 @@ def _make_parts(
     def note(part: Part) -> None:
         seen.add(part.read.rows)
         if not spec.reading.max_bad:
-            check_faults([part], input_.names, 0.0)
+            check_faults([part], input_.names, 0.0, so_far=len(tasks) > 1)
 
     return pool.map(make_part, tasks, note)
 

@@ -26,6 +26,8 @@ from steelyard.specs.datasets import ReadingBlock
 CHUNK_BYTES = 32 << 20
 _MARK = b"\xef\xbb\xbf"
 _BLANK = " \t\r\n"
+_OTHER_MARKS = (";", "\t", "|")
+_LONE_RETURN = "a carriage return stands alone; save the file with line feeds at the ends of lines"
 
 
 @dataclass(frozen=True)
@@ -161,12 +163,18 @@ def _csv(source: Source, reading: ReadingBlock) -> Iterator[bytes]:
             row = {name: value for name, value in zip(header, fields, strict=True) if value != ""}
             yield _numbered(begun, row)
     except csv.Error as error:
-        raise InvalidDataset(f"{source.name}:{reader.line_num}: not CSV: {error}") from error
+        fault = _LONE_RETURN if "new-line character" in str(error) else str(error)
+        raise InvalidDataset(f"{source.name}:{reader.line_num}: not CSV: {fault}") from error
 
 
 def _header(source: Source, fields: list[str]) -> list[str]:
     if len(set(fields)) != len(fields):
         raise InvalidDataset(f"{source.name}:1: the header names a column twice; rename one")
+    other = next((mark for mark in _OTHER_MARKS if mark in fields[0]), None)
+    if len(fields) == 1 and other is not None:
+        raise InvalidDataset(
+            f"{source.name}:1: the columns are parted by {other!r}, not by commas; save the file with commas"
+        )
     return fields
 
 

@@ -130,6 +130,9 @@ _BROKEN: list[tuple[str, bytes, str]] = [
     ("a.csv", b"text\nx\n\xff\n", r"a\.csv:3: invalid UTF-8"),
     ("a.csv", b"text,label\nx,y\nx\n", r"a\.csv:3: 1 fields where the header has 2"),
     ("a.csv", b"text,text\nx,y\n", r"a\.csv:1: the header names a column twice"),
+    ("a.csv", b"prompt;completion\nx;y\n", r"a\.csv:1: the columns are parted by ';', not by commas"),
+    ("a.csv", b"prompt\tcompletion\nx\ty\n", r"a\.csv:1: the columns are parted by '\\t'"),
+    ("a.csv", b"prompt,completion\rx,y\r", r"a\.csv:1: not CSV: a carriage return stands alone"),
     ("a.csv", b'text\n"x\n', r"a\.csv:\d: not CSV"),
     (
         "a.jsonl.gz",

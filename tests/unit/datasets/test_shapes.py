@@ -208,6 +208,14 @@ def test_a_column_map_that_names_no_column_is_refused_with_the_columns(tmp_path:
     assert caught.value.param == "column_map"
 
 
+def test_faults_of_the_first_file_are_not_taken_for_all(tmp_path: Path) -> None:
+    paths = [write_jsonl(tmp_path / name, [{"text": "x"}, {"text": ""}]) for name in ("a.jsonl", "b.jsonl")]
+    with pytest.raises(InvalidDataset, match="1 of 2 rows read so far break"):
+        ingest(tmp_path / "store", *paths)
+    with pytest.raises(InvalidDataset, match="2 of 4 rows break"):
+        ingest(tmp_path / "store", *paths, spec=spec_of(reading={"max_bad": 0.1}))
+
+
 def test_columns_that_the_shape_doesnt_know_are_told(tmp_path: Path) -> None:
     store, more = tmp_path / "store", {"system": "Be brief.", "meta": {"id": 1}}
     plain = [{"frage": f"what is {i}?", "completion": f"{i}"} for i in range(5)]
