@@ -145,17 +145,23 @@ def test_a_script_sees_neither_bucket_nor_key(
     assert held == [0]
 
 
-def test_a_worker_that_is_killed_while_it_trains_brings_all_of_it_to_the_bucket_afterwards(
+def test_a_platform_that_is_put_away_goes_on_where_nothing_of_its_node_is_left(
     platform: PlatformWithBucket, client: Client, trained: str, bucket: Bucket
 ) -> None:
-    job = client.jobs.submit(sums_spec("killed-sums", max_steps=120))
+    job = client.jobs.submit(sums_spec("moved-sums", max_steps=400))
     wait_for_step(client, job.id, 25)
-    platform.kill("worker-1")
-    ended = wait_for_state(client, job.id, "succeeded", "failed")
-    assert (ended.state, len(ended.attempts)) == ("succeeded", 1), ended.status_message
+    platform.down()
+    saved = max(int(folder.name.removeprefix("step-")) for folder in _checkpoints(platform, job.id))
+    platform.lose_node()
+    shutil.rmtree(platform.home / "attempts")
+    platform.up()
+    ended = wait_for_state(client, job.id, "succeeded", "failed", timeout_seconds=180)
+    assert ended.state == "succeeded", ended.status_message
+    assert [attempt.resumed_from_step for attempt in ended.attempts] == [None, saved]
     heads = heads_of(bucket, f"{PREFIX}/projects/default/jobs/{job.id}")
-    assert any(key.endswith("models/e00001/MANIFEST.json") for key in heads)
+    assert any(key.endswith("models/e00002/MANIFEST.json") for key in heads)
     assert unencrypted(heads) == []
-    newest = client.jobs.checkpoints(job.id)[0]
-    assert (newest.step, newest.status) == (120, "available")
-    assert any(key.endswith(f"{newest.path}/MANIFEST.json") for key in heads)
+
+
+def _checkpoints(platform: PlatformWithBucket, job_id: str) -> list[Path]:
+    return list((platform.home / "objects").glob(f"projects/*/jobs/{job_id}/checkpoints/*/step-????????"))

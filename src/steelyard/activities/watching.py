@@ -22,6 +22,7 @@ from steelyard.specs.states import Reason
 _POLL_SECONDS = 2.0
 _FIRST_POLL_SECONDS = 0.1
 _LEAST_GRACE_SECONDS = 1.0
+_GONE = "all that was known of the attempt is gone with its node; it is started again on another"
 _OVER = frozenset({Phase.ENDED, Phase.LOST})
 _log = structlog.get_logger()
 
@@ -75,15 +76,27 @@ class Watcher:
         await self._tracking.try_open(await self._supervision.job_of(attempt_id))
         async with heartbeats():
             spec = await self._launching.launch_spec(attempt_id)
-        await self._executor.launch(spec)
         async with self._storing.keeping_up(attempt_id) as finish:
-            observation = await self._follow(attempt_id, spec)
+            observation = await self._run(attempt_id, spec)
             async with heartbeats():
                 await finish(observation.outcome)
         async with heartbeats():
             if observation.outcome is not None and observation.outcome.kind is OutcomeKind.SUCCEEDED:
                 await self._evaluation.collect(attempt_id)
         return await self._endings.end_attempt(attempt_id, observation)
+
+    async def _run(self, attempt_id: str, spec: LaunchSpec) -> Observation:
+        """Launch an attempt or attach to it, and follow it to its end.
+
+        One that ran already and left no trace here ran on a node that is gone: launched once more it would
+        begin where it began, and not at its newest checkpoint.
+        """
+        if await self._supervision.has_run(attempt_id):
+            seen = await self._executor.observe(attempt_id, Path(spec.run.attempt_dir))
+            if seen.phase is Phase.ABSENT:
+                return Observation(Phase.LOST, message=_GONE)
+        await self._executor.launch(spec)
+        return await self._follow(attempt_id, spec)
 
     async def _follow(self, attempt_id: str, spec: LaunchSpec) -> Observation:
         folder = Path(spec.run.attempt_dir)

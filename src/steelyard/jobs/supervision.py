@@ -39,6 +39,16 @@ class SupervisionService:
         async with self._database.transaction() as session:
             return (await repository.find_attempt(session, attempt_id)).job_id
 
+    async def has_run(self, attempt_id: str) -> bool:
+        """Return whether processes of an attempt were ever seen or heard of.
+
+        Raises:
+            NotFound: no such attempt.
+        """
+        async with self._database.transaction() as session:
+            attempt = await repository.find_attempt(session, attempt_id)
+            return attempt.pid is not None or attempt.last_report_at is not None
+
     async def look_at(self, attempt_id: str) -> AttemptState:
         """Return an attempt's state.
 
