@@ -15,6 +15,7 @@ from steelyard.datasets.columns import ID_COLUMN, Layout, Row, table_of
 from steelyard.datasets.conversations import READ_FIELDS, RowFault
 from steelyard.datasets.shapes import SHAPES, Shape, detect, layout_of, rename
 from steelyard.datasets.spool import Chunk, too_long
+from steelyard.datasets.stages import EXCERPT_CHARS
 from steelyard.datasets.strict_json import BadJson, parse_strict
 from steelyard.kit.errors import InvalidDataset
 from steelyard.specs.datasets import ReadingBlock, SourceFormat
@@ -27,7 +28,6 @@ _BATCH_ROWS = 4096
 _BATCH_BYTES = 8 << 20
 _PARQUET_ROWS = 512
 _SHOWN_COLUMNS = 12
-_EXCERPT_CHARS = 240
 
 Numbered = Iterator[tuple[int, Any, int]]
 """Line, parsed value or `BadJson`, size in bytes."""
@@ -251,7 +251,7 @@ def _parse(line: bytes) -> Any:
     try:
         return parse_strict(line)
     except BadJson as error:
-        error.text = line[: 4 * _EXCERPT_CHARS].decode("utf-8", errors="replace").strip()
+        error.text = line[: 4 * EXCERPT_CHARS].decode("utf-8", errors="replace").strip()
         return error
 
 
@@ -331,4 +331,4 @@ def _shortened(faults: list[str]) -> str:
 
 def _excerpt(value: Any) -> str:
     text = value.text if isinstance(value, BadJson) else json.dumps(value, ensure_ascii=False, default=str)
-    return text[:_EXCERPT_CHARS]
+    return text[:EXCERPT_CHARS]

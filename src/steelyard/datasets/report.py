@@ -14,13 +14,14 @@ from steelyard.datasets.build import Built
 from steelyard.datasets.export import head
 from steelyard.datasets.personal import masked
 from steelyard.datasets.report_page import render_page
-from steelyard.datasets.stages import StageTally
+from steelyard.datasets.stages import EXCERPT_CHARS, StageTally
 from steelyard.datasets.store import BlobStore, report_key
 from steelyard.kit.canonical import canonical_json
 from steelyard.kit.errors import NotFound
 from steelyard.specs.datasets import PiiBlock, VersionManifest
 
 _SAMPLES = 5
+_CUT_CHARS = 100
 
 
 def save_report(built: Built, store_root: Path) -> None:
@@ -103,4 +104,11 @@ def _stage(tally: StageTally, names: list[str], pii: PiiBlock) -> dict[str, Any]
 def _shown(tally: StageTally, pii: PiiBlock) -> list[str]:
     """What may not be in the rows may not be in the report on them, whichever stage dropped it."""
     texts = [example.text for example in tally.examples]
-    return masked(texts, pii.kinds) if pii.action in ("mask", "drop") else texts
+    if pii.action not in ("mask", "drop"):
+        return texts
+    hidden = masked(texts, pii.kinds)
+    # What was cut in the middle looks like nothing: the end of a cut text is not shown.
+    return [
+        new[:-_CUT_CHARS] if len(old) >= EXCERPT_CHARS else new
+        for old, new in zip(texts, hidden, strict=True)
+    ]

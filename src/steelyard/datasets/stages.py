@@ -14,7 +14,7 @@ from steelyard.datasets.texts import joined_texts
 from steelyard.specs.datasets import StageReport
 
 MAX_EXAMPLES = 5
-_EXCERPT_CHARS = 240
+EXCERPT_CHARS = 320
 
 
 @dataclass(frozen=True)
@@ -112,7 +112,7 @@ def examples_of(layout: Layout, table: pa.Table, reasons: Sequence[str]) -> list
     texts = joined_texts(layout, head).to_list()
     files, lines = head.column(FILE_COLUMN).to_pylist(), head.column(LINE_COLUMN).to_pylist()
     return [
-        Example(file, line, reason, text[:_EXCERPT_CHARS])
+        Example(file, line, reason, text[:EXCERPT_CHARS])
         for file, line, reason, text in zip(files, lines, reasons, texts, strict=False)
     ]
 

@@ -133,6 +133,15 @@ def test_a_report_doesnt_show_what_was_dropped_for_being_personal(tmp_path: Path
             assert "under 500 characters" in report
 
 
+def test_a_report_shows_no_half_of_what_was_cut(tmp_path: Path) -> None:
+    text = "word " * 61 + "jane.doe@example.org and more of it " * 3
+    spec = spec_of(pii={"action": "drop"}, reading={"max_bad": 1.0})
+    path = write_jsonl(tmp_path / "a.jsonl", [{"text": text}, {"text": "", "of": text}, {"text": "whole"}])
+    published = ingest(tmp_path / "store", path, spec=spec)
+    report = (tmp_path / "store" / report_key(published.manifest.digest, "json")).read_text()
+    assert ("jane" in report, "holds email" in report, "is empty" in report) == (False, True, True)
+
+
 @pytest.mark.parametrize("number", ["4111111111111111", "5500 0000 0000 0004", "340000000000009"])
 def test_luhn_holds_for_known_cards_and_fails_for_one_digit_off(number: str) -> None:
     assert luhn_holds(number)
