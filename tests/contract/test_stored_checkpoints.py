@@ -19,6 +19,7 @@ from tests.remote_stores import Bucket, serve_bucket
 
 from steelyard.jobs import storing
 from steelyard.jobs.checkpoint_sweeping import CheckpointSweepingService
+from steelyard.jobs.finished_models import keep_model
 from steelyard.jobs.storing import StoringService
 from steelyard.runtime.manifests import total_size, verify_manifest, write_manifest
 from steelyard.server.home import HomeLayout
@@ -183,6 +184,28 @@ async def test_what_an_old_attempt_brings_counts_no_more(
     async with storing_service.keeping_up(attempt_id) as finish:
         await finish(None)
     assert await _statuses(plane, job_id) == {5: "deleted"}
+
+
+async def test_a_checkpoint_or_model_with_a_link_in_it_is_told_and_never_counts(
+    plane: ControlPlane, storing_service: StoringService, bucket: Bucket, tmp_path: Path
+) -> None:
+    job_id, attempt_id = await _start(plane)
+    folder, _ = await _save(plane, job_id, attempt_id, 5)
+    model = plane.folders.job("default", job_id) / "models" / "e00001"
+    _write(model, job_id, "model")
+    for place in (folder, model):
+        (place / "state").rename(tmp_path / f"state-of-{place.name}")
+        (place / "state").symlink_to(tmp_path / f"state-of-{place.name}")
+    async with storing_service.keeping_up(attempt_id) as finish:
+        await finish(None)
+    assert await _statuses(plane, job_id) == {5: "deleted"}
+    told = [event.message for event in await _events(plane, job_id) if event.type == "checkpoint.damaged"]
+    assert len(told) == 1
+    assert "state is a link" in told[0]
+    damage = await keep_model(plane.folders, model)
+    assert damage is not None
+    assert "state is a link" in damage.message
+    assert heads_of(bucket) == {}
 
 
 async def test_a_finished_model_is_there_before_its_attempt_has_ended(

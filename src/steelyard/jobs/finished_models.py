@@ -4,7 +4,8 @@ import asyncio
 from pathlib import Path
 
 from steelyard.jobs.lifecycle import Folders
-from steelyard.runtime.manifests import Damage
+from steelyard.runtime.manifests import Damage, DamageKind
+from steelyard.storage.bucket import DamagedFile
 from steelyard.storage.tables import JobRow
 
 
@@ -41,6 +42,10 @@ def _pull(folders: Folders, folder: Path) -> None:
 def _keep(folders: Folders, folder: Path) -> Damage | None:
     objects = folders.store
     damage = objects.pull_folder(folder, None)
-    if damage is None:
+    if damage is not None:
+        return damage
+    try:
         objects.push_folder(folder)
-    return damage
+    except (DamagedFile, OSError) as error:
+        return Damage(DamageKind.CHANGED, folder.name, f"it can't be brought to the object store: {error}")
+    return None

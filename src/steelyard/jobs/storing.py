@@ -137,6 +137,8 @@ class StoringService:
         except (OSError, ValidationError, DamagedFile) as error:
             # Superseded and deleted meanwhile, or not what it should be: it never counts.
             _log.info("a checkpoint was passed over", path=report.path, job=place.job_id, error=str(error))
+            if gone and isinstance(error, DamagedFile):
+                await self._tell_damage(place, report, error)
         else:
             await self._publish(place, report)
         seen.add(report.path)
@@ -173,6 +175,15 @@ class StoringService:
                     data={"step": report.step, "size_bytes": report.size_bytes},
                 )  # fmt: skip
             note_answer(job)
+
+    async def _tell_damage(self, place: _Place, report: CheckpointReport, error: DamagedFile) -> None:
+        async with self._database.transaction() as session:
+            job = await repository.lock_job(session, place.job_id)
+            await append_event(
+                session, job, "checkpoint.damaged",
+                f"the checkpoint at step {report.step} can't be brought to the object store: {error.message}",
+                level="warn", data={"step": report.step, "fault": error.message},
+            )  # fmt: skip
 
     async def _forget_superseded(self, place: _Place) -> None:
         """What never got to the bucket, and whose writer has gone, counts as deleted."""

@@ -4,6 +4,7 @@ Blocking; call it from a thread. Memory is bounded: a file is read in blocks of 
 their way at once.
 """
 
+import errno
 import functools
 import hashlib
 import os
@@ -20,7 +21,7 @@ from obstore.store import S3Store
 from typing_extensions import Buffer
 
 from steelyard.kit.canonical import digest_bytes
-from steelyard.kit.errors import NotFound, StorageFull, Unavailable
+from steelyard.kit.errors import NotFound, SteelyardError, StorageFull, Unavailable
 from steelyard.runtime.files import FILE_MODE, open_inside, sync_directory
 from steelyard.storage.bucket_settings import PREFIX, BucketSettings, read_settings, uses_bucket
 
@@ -43,8 +44,8 @@ class BucketUnavailable(Unavailable):
     code = "object_store_unavailable"
 
 
-class DamagedFile(Unavailable):
-    """A file's bytes aren't those of its digest."""
+class DamagedFile(SteelyardError):
+    """A file's bytes aren't those of its digest, here or in the bucket."""
 
     code = "object_damaged"
 
@@ -98,13 +99,13 @@ class Bucket:
             name: of the file, relative to `folder`.
 
         Raises:
-            DamagedFile: its bytes have another digest; nothing was stored.
+            DamagedFile: its bytes have another digest, or it is a link; nothing was stored.
             BucketUnavailable: try again.
             OSError: the file can't be read.
         """
         if self._marks(key) == (digest, self._label):
             return
-        descriptor = open_inside(folder, name)
+        descriptor = _open(folder, name)
         with os.fdopen(descriptor, "rb") as file:
             size = os.fstat(descriptor).st_size
             blocks = _checked(iter(functools.partial(file.read, _BLOCK_BYTES), b""), digest, folder / name)
@@ -141,7 +142,7 @@ class Bucket:
             try:
                 found = _write(blocks, part)
                 if digest is not None and found != digest:
-                    raise DamagedFile(f"{self._url}/{key} is damaged: its bytes have {found}, not {digest}")
+                    raise DamagedFile(f"{key} is damaged in the object store: its bytes have {found}")
                 target.parent.mkdir(parents=True, exist_ok=True)
                 os.replace(part, target)
                 sync_directory(target.parent)
@@ -248,7 +249,7 @@ class Bucket:
         except FileNotFoundError as error:
             if _lacks_bucket(error):
                 raise self._refusal(key, error) from error
-            raise NotFound(f"{self._url}/{key} is missing from the object store") from error
+            raise NotFound(f"{key} is missing from the object store") from error
         except BaseError as error:
             raise self._refusal(key, error) from error
 
@@ -285,6 +286,15 @@ def _open_once(_environment: tuple[tuple[str, str], ...]) -> Bucket:
     return Bucket.open(read_settings())
 
 
+def _open(folder: Path, name: str) -> int:
+    try:
+        return open_inside(folder, name)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENOTDIR):
+            raise DamagedFile(f"{name} is a link, which isn't followed; write a copy in its place") from error
+        raise
+
+
 def _write(blocks: Iterator[Buffer], part: Path) -> str:
     """Write a new file, durably; return the digest of its bytes."""
     state = hashlib.sha256()
@@ -306,7 +316,7 @@ def _checked(blocks: Iterator[bytes], digest: str, path: Path) -> Iterator[bytes
         state.update(block)
         yield block
     if (found := f"sha256:{state.hexdigest()}") != digest:
-        raise DamagedFile(f"{path} is damaged: its bytes have {found}, not {digest}")
+        raise DamagedFile(f"{path.name} is damaged on this node: its bytes have {found}, not {digest}")
 
 
 def _lacks_bucket(error: FileNotFoundError) -> bool:
