@@ -1,7 +1,8 @@
 """Settings of a server process, from the environment (`STEELYARD_...`) and the home folder.
 
 Built once, in composition, and handed down piece by piece. Secrets are read from files of mode 0600
-below `<home>/secrets`, never from argv.
+below `<home>/secrets`, never from argv. The object store has settings of its own, which processes below the
+server read too (`storage.bucket_settings`).
 """
 
 from pathlib import Path
