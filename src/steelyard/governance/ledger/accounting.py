@@ -110,11 +110,8 @@ async def open_places(session: AsyncSession, jobs: Iterable[str], now: datetime,
     granted = list(jobs)
     if not granted:
         return
-    exhausted: list[str] = []
-    for project_id in await repository.budgeted_projects(session, granted):
-        standing = await repository.standing_of(session, project_id, now)
-        if standing.exhausted(_ANYTHING) is not None:
-            exhausted.append(project_id)
+    standings = await repository.budgeted_standings(session, granted, now)
+    exhausted = [each.project_id for each in standings if each.exhausted(_ANYTHING) is not None]
     await repository.add_place_meters(session, granted, now, now + lease, exhausted)
 
 

@@ -7,7 +7,7 @@ from decimal import Decimal
 from typing import Any, TypeVar
 
 from pydantic import BaseModel
-from sqlalchemy import Select, case, cast, column, func, insert, select, text, true, update, values
+from sqlalchemy import Row, Select, case, cast, column, func, insert, select, text, true, update, values
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -55,10 +55,21 @@ async def standing_of(
     if lock:
         # A statement of its own: one that waits for a lock sees all other tables as they were before.
         await _lock_head(session, project_id)
-    row = (await session.execute(_standing_query(project_id, now))).one()
+    row = (await session.execute(_standing_query(now).where(ProjectRow.id == project_id))).one()
+    return _standing(row, now)
+
+
+async def budgeted_standings(session: AsyncSession, jobs: Sequence[str], now: datetime) -> list[Standing]:
+    """Return where those projects stand that have a budget, and that some of these jobs are of."""
+    projects = select(JobRow.project_id).where(JobRow.id.in_(jobs))
+    query = _standing_query(now).where(ProjectRow.id.in_(projects), BudgetRow.project_id.is_not(None))
+    return [_standing(row, now) for row in await session.execute(query)]
+
+
+def _standing(row: Row[BudgetRow, Decimal, Decimal, Any, Any, str], now: datetime) -> Standing:
     stored: BudgetRow | None = row[0]
     budget = budget_spec(stored) if stored else None
-    return Standing(project_id, budget, now, Amount(row[3], row[4]), Amount(row[1], row[2]))
+    return Standing(row[5], budget, now, Amount(row[3], row[4]), Amount(row[1], row[2]))
 
 
 async def _lock_head(session: AsyncSession, project_id: str) -> None:
@@ -73,7 +84,7 @@ async def _lock_head(session: AsyncSession, project_id: str) -> None:
     await session.scalar(query)
 
 
-def _standing_query(project_id: str, now: datetime) -> Select[BudgetRow, Decimal, Decimal, Any, Any]:
+def _standing_query(now: datetime) -> Select[BudgetRow, Decimal, Decimal, Any, Any, str]:
     """Budget, what is reserved, and what is spent in the budget's present period, in one statement."""
     month, quarter = (period_of(kind, day_of(now)) for kind in ("month", "quarter"))
     first = case(
@@ -101,12 +112,12 @@ def _standing_query(project_id: str, now: datetime) -> Select[BudgetRow, Decimal
             func.coalesce(LedgerHeadRow.reserved_money, 0),
             spent.c.gpu_seconds,
             spent.c.money,
+            ProjectRow.id,
         )
         .select_from(ProjectRow)
         .outerjoin(LedgerHeadRow, LedgerHeadRow.project_id == ProjectRow.id)
         .outerjoin(BudgetRow, BudgetRow.project_id == ProjectRow.id)
         .join(spent, true())
-        .where(ProjectRow.id == project_id)
         .execution_options(populate_existing=True)
     )
 
@@ -327,12 +338,9 @@ async def due_meters(session: AsyncSession, before: datetime) -> list[tuple[str,
     return [(row.attempt_id, row.kind) for row in rows]
 
 
-async def budgeted_projects(session: AsyncSession, jobs: Sequence[str] | None = None) -> list[str]:
-    """Return the projects that have a budget; with `jobs`, those of them that these jobs are of."""
-    query = select(BudgetRow.project_id).order_by(BudgetRow.project_id)
-    if jobs is not None:
-        query = query.where(BudgetRow.project_id.in_(select(JobRow.project_id).where(JobRow.id.in_(jobs))))
-    return list(await session.scalars(query))
+async def budgeted_projects(session: AsyncSession) -> list[str]:
+    """Return the projects that have a budget."""
+    return list(await session.scalars(select(BudgetRow.project_id).order_by(BudgetRow.project_id)))
 
 
 async def note_crossing(session: AsyncSession, project_id: str, period: Period, crossing: Crossing) -> bool:
