@@ -37,6 +37,8 @@ def run_script(context: Context) -> Outcome:
     if context.rank.is_main or not path.exists():
         write_atomically(path, script.source.encode())
     _set_threads(context)
+    # What a script does is its own affair: it is at work from its first line, and idle when it shows none.
+    context.enter("training")
     code = _run(path, script.args)
     if code == ExitCode.DONE:
         return _ended(context)

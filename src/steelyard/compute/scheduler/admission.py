@@ -273,7 +273,7 @@ class Round:
 
     def _block(self, job: QueuedJob, shape: Shape, options: _Options) -> None:
         """Note why jobs of this project and shape wait; keep nodes for the first that lacks capacity."""
-        groups = list(options)
+        groups = list(options) or self._later_options(job.project, shape)
         if groups:
             kind = BlockKind.CAPACITY
         elif self._pool.candidates(shape):
@@ -295,6 +295,15 @@ class Round:
             within = need > 0 and standing.nominal_gpus_free(group.key.flavor) >= need
             (guaranteed if within else lent).append(group)
         return _Options(guaranteed, lent)
+
+    def _later_options(self, project: str, shape: Shape) -> list[Group]:
+        """Return the groups where it is room that a job lacks first, whatever others don't lend."""
+        standing, need = self._standings.of(project), shape.gpus * shape.nodes
+        return [
+            group
+            for group in self._pool.candidates(shape)
+            if self._standings.lacks_room_only(standing, group.key.flavor, need)
+        ]
 
     def _quota_admits(self, standing: Standing, group: Group, shape: Shape) -> bool:
         need = shape.gpus * shape.nodes

@@ -116,10 +116,9 @@ class Preemptor:
         """Return the project's jobs that have had their turn: lowest priority first, then who ran longest."""
         found = self._turned.get(project)
         if found is None:
-            ran = ((self._ran(each), each) for each in self._index.get(project, ()))
-            late = [pair for pair in ran if had_its_turn(pair[0], _held(pair[1])[0], self._policy)]
-            late.sort(key=lambda pair: (pair[1].priority, -pair[0], pair[1].job_id))
-            found = self._turned[project] = [each for _, each in late]
+            found = [each for each in self._index.get(project, ()) if self._has_had_its_turn(each)]
+            found.sort(key=lambda each: (each.priority, -self._ran(each), each.job_id))
+            self._turned[project] = found
         return found
 
     def _is_due_a_turn(self, job: QueuedJob, shape: Shape) -> bool:
@@ -127,6 +126,10 @@ class Preemptor:
         if not had_its_turn(job.ran_seconds, shape.gpus * shape.nodes, self._policy):
             return True
         return waited_seconds(job, self._pool.now_seconds) >= self._policy.patience_seconds
+
+    def _has_had_its_turn(self, allocation: Allocation) -> bool:
+        ran = self._pool.now_seconds - allocation.started_seconds
+        return had_its_turn(ran, _held(allocation)[0], self._policy, allocation.evictions)
 
     def _ran(self, allocation: Allocation) -> float:
         return allocation.ran_seconds + self._pool.now_seconds - allocation.started_seconds

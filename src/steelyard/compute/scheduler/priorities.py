@@ -3,6 +3,9 @@
 from steelyard.compute.scheduler.queue import QueuedJob
 from steelyard.compute.scheduler.snapshot import Policy
 
+_LONGER = 4.0
+"""How many times as long each turn of a job is as the one before."""
+
 Rank = tuple[float, bool, float, int, str]
 
 
@@ -22,9 +25,10 @@ def waited_seconds(job: QueuedJob, now_seconds: float) -> float:
     return now_seconds - job.submitted_seconds - job.ran_seconds
 
 
-def had_its_turn(ran_seconds: float, gpus: int, policy: Policy) -> bool:
-    """Whether a job has used its turn up; one without GPUs counts as if it had one."""
-    return ran_seconds * max(1, gpus) >= policy.turn_gpu_seconds
+def had_its_turn(ran_seconds: float, gpus: int, policy: Policy, evictions: int = 0) -> bool:
+    """Whether a job has used its turn up, which is longer after each eviction: the few that are allowed
+    shouldn't be over before the job has come far. One without GPUs counts as if it had one."""
+    return ran_seconds * max(1, gpus) >= policy.turn_gpu_seconds * _LONGER**evictions
 
 
 def rank(job: QueuedJob, now_seconds: float, policy: Policy) -> Rank:

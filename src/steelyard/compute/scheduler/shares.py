@@ -170,27 +170,44 @@ class Standings:
         return max(self._part(seconds * gpus, self.totals.gpus), self._part(seconds * cpus, self.totals.cpus))
 
     def quota_room(self, standing: Standing, flavor: str) -> float:
-        """Return how many GPUs more of `flavor` the project may hold, by its own and others' limits.
+        """Return how many GPUs more of `flavor` the project may hold now, by its own and others' limits.
 
         Idle nominal quota is lent up to its owner's lending limit; what is beyond stays empty for it.
         """
-        quota = standing.quota(flavor)
-        used = standing.holds(flavor)
-        own = math.inf
-        if quota.borrowing_limit is not None:
-            own = quota.nominal + quota.borrowing_limit - used
+        own = self._own_room(standing, flavor)
         if flavor not in self._reserving:
             return own
-        unlent = 0
-        for other in self._by_name.values():
-            limit = other.quota(flavor).lending_limit
-            if other is not standing and limit is not None:
-                reserved = max(0, other.quota(flavor).nominal - limit)
-                unlent += max(0, reserved - other.holds(flavor))
+        idle, unlent = self._idle(standing, flavor)
+        return min(own, max(idle - unlent, standing.quota(flavor).nominal - standing.holds(flavor)))
+
+    def lacks_room_only(self, standing: Standing, flavor: str, gpus: int) -> bool:
+        """Whether a project that may not hold so many GPUs more now may do so when running jobs end.
+
+        Where fewer are idle at all than it needs, what others don't lend says nothing yet.
+        """
+        if gpus > self._own_room(standing, flavor) or gpus <= self._idle(standing, flavor)[0]:
+            return False
+        quotas = (other.quota(flavor) for other in self._by_name.values() if other is not standing)
+        kept = sum(max(0, q.nominal - q.lending_limit) for q in quotas if q.lending_limit is not None)
         total = self.totals.flavors.get(flavor, (0, 0, 0))[0]
-        in_use = sum(other.holds(flavor) for other in self._by_name.values())
-        lendable = max(total - in_use - unlent, quota.nominal - used)
-        return min(own, lendable)
+        return gpus <= max(total - kept, standing.quota(flavor).nominal)
+
+    def _own_room(self, standing: Standing, flavor: str) -> float:
+        quota = standing.quota(flavor)
+        if quota.borrowing_limit is None:
+            return math.inf
+        return quota.nominal + quota.borrowing_limit - standing.holds(flavor)
+
+    def _idle(self, standing: Standing, flavor: str) -> tuple[int, int]:
+        """Return the GPUs of `flavor` that nobody holds, and how many of them others don't lend."""
+        unlent = in_use = 0
+        for other in self._by_name.values():
+            held = other.holds(flavor)
+            in_use += held
+            quota = other.quota(flavor)
+            if other is not standing and quota.lending_limit is not None:
+                unlent += max(0, max(0, quota.nominal - quota.lending_limit) - held)
+        return self.totals.flavors.get(flavor, (0, 0, 0))[0] - in_use, unlent
 
     def _recent(self, project: Project) -> float:
         return max(

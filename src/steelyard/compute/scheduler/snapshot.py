@@ -34,8 +34,8 @@ class PreemptionRule(StrEnum):
     PRIORITY = "priority"
     """Both are of one project; the other one has the higher priority."""
     TURN = "turn"
-    """Both are of one project and the victim's priority is no higher; it has had its turn, which the other
-    one has not: see `Policy.turn_gpu_seconds`."""
+    """Both are of one project and the victim's priority is no higher; it has had its turn since it started,
+    and the other one has had none: see `Policy.turn_gpu_seconds`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,9 +55,10 @@ class Policy:
     priority_margin: int = 1
     """How much higher a job's priority must be to preempt another of its project."""
     turn_gpu_seconds: float = 3600.0
-    """A job that has used so many GPU-seconds has had its turn: of equal priority, those that have not go
-    first. Most jobs are over by then, so nobody needs to know how long a job will run (least attained
-    service in two levels, after Gu et al., Tiresias, NSDI 2019)."""
+    """A job that has used so many GPU-seconds has had its first turn: of equal priority, those that have not
+    go first. Most jobs are over by then, so nobody needs to know how long a job will run (least attained
+    service, after Gu et al., Tiresias, NSDI 2019). It keeps its place for a whole turn from each start; each
+    is four times as long as the one before."""
     usage_half_life_seconds: float = 7 * 86400.0
     """The half-life by which `Project.decayed_*_seconds` were decayed."""
     usage_weight: float = 0.5

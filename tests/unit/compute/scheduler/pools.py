@@ -211,8 +211,8 @@ def _check_victims(snapshot: Snapshot, decisions: Decisions) -> None:
             assert victim.priority <= wanted.priority
             fresh = not had_its_turn(wanted.ran_seconds, wanted.gpus * wanted.nodes, policy)
             assert fresh or waited_seconds(wanted, snapshot.now_seconds) >= policy.patience_seconds
-            ran = victim.ran_seconds + snapshot.now_seconds - victim.started_seconds
-            assert had_its_turn(ran, sum(share.gpus for share in victim.placements), policy)
+            ran, held = snapshot.now_seconds - victim.started_seconds, victim.placements
+            assert had_its_turn(ran, sum(share.gpus for share in held), policy, victim.evictions)
         else:
             assert victim.project != wanted.project
 

@@ -17,7 +17,14 @@ def crowds(draw: st.DrawFn) -> tuple[tuple[Project, ...], tuple[QueuedJob, ...]]
         Project(
             name,
             draw(st.sampled_from((1.0, 3.0))),
-            (Quota("a100", draw(st.integers(0, 6)), draw(st.one_of(st.none(), st.integers(0, 10)))),),
+            (
+                Quota(
+                    "a100",
+                    draw(st.integers(0, 5)),
+                    draw(st.one_of(st.none(), st.integers(0, 10))),
+                    draw(st.one_of(st.none(), st.integers(0, 5))),
+                ),
+            ),
         )
         for name in PROJECTS
     )
@@ -117,6 +124,8 @@ def test_a_job_that_has_had_its_turn_is_not_passed_for_ever_by_fresh_ones() -> N
 
 
 def _beyond_limits(job: QueuedJob, projects: tuple[Project, ...]) -> bool:
-    quota = next(project for project in projects if project.name == job.project).quotas[0]
-    limit = quota.borrowing_limit
-    return limit is not None and job.gpus * job.nodes > quota.nominal + limit
+    own = next(project for project in projects if project.name == job.project).quotas[0]
+    others = [project.quotas[0] for project in projects if project.name != job.project]
+    kept = sum(max(0, q.nominal - q.lending_limit) for q in others if q.lending_limit is not None)
+    need, limit = job.gpus * job.nodes, own.borrowing_limit
+    return need > max(16 - kept, own.nominal) or (limit is not None and need > own.nominal + limit)

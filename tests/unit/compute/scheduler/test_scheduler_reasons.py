@@ -51,6 +51,18 @@ def test_more_than_the_quota_can_ever_be_says_so() -> None:
     assert "ask for fewer, or for a larger quota" in reason.sentence
 
 
+def test_lending_limits_are_a_reason_only_where_something_is_idle() -> None:
+    owner = quota("ann", 4, lend=1)
+    held = run("r", "bob", ("n", 5), ago=60.0)
+    (reason,) = decide(scene([node("n")], [job("q", "bob", gpus=2)], [held], [owner])).waiting
+    assert reason.code == "quota_exceeded"
+    assert "what is idle belongs to projects that don't lend it" in reason.sentence
+    full = [held, run("s", "ann", ("n", 3))]
+    (reason,) = decide(scene([node("n")], [job("q", "bob", gpus=2)], full, [owner])).waiting
+    assert reason.code == "waiting_for_capacity"
+    assert "running jobs end" in reason.sentence
+
+
 def test_a_flavor_that_nobody_has_and_spot_that_is_away() -> None:
     wrong = replace(job("q"), flavors=("tpu",))
     (reason,) = decide(scene([node("n")], [wrong])).waiting

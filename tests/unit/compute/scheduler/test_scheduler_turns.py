@@ -33,6 +33,18 @@ def test_a_turn_counts_gpu_seconds() -> None:
     assert preempted(decide(scene([node("n")], queued, narrow))) == []
 
 
+def test_each_turn_begins_with_a_start_and_is_four_times_as_long_as_the_one_before() -> None:
+    queued = [job("fresh", gpus=8)]
+    for evictions, ago, leaves in (
+        (0, 451.0, False),
+        (0, 601.0, True),
+        (1, 1799.0, False),
+        (2, 7201.0, True),
+    ):
+        victim = run("a", "p", ("n", 8), ago=ago, ran=9e5, evictions=evictions)
+        assert bool(preempted(decide(scene([node("n")], queued, [victim])))) is leaves, (evictions, ago)
+
+
 def test_nobody_leaves_for_a_turn_who_is_above_young_or_was_evicted_too_often() -> None:
     queued = [job("fresh", gpus=8)]
     for spared in (
