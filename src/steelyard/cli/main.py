@@ -70,11 +70,6 @@ for _module in (
     _module.register(APP)
 
 
-def run() -> None:
-    """Console entry point."""
-    sys.exit(main(sys.argv[1:]))
-
-
 def main(arguments: Sequence[str]) -> int:
     """Run one command and return its exit code. Nothing but a defect raises."""
     try:

@@ -11,7 +11,7 @@ from tests.unit.cli.conftest import Steelyard
 from steelyard import __version__
 from steelyard.cli.exits import MEANINGS
 
-RUN = "from steelyard.cli.main import run; run()"
+RUN = "from steelyard.cli.entry import run; run()"
 HEAVY = (
     "torch", "transformers", "mlflow", "temporalio", "sqlalchemy", "fastapi", "polars", "pyarrow", "pandas",
     "numpy", "asyncpg", "cryptography", "uvicorn",
@@ -77,3 +77,15 @@ def test_a_closed_pipe_ends_quietly(api: ScriptedApi) -> None:
         command.stdout.close()
         assert command.stderr.read() == b""
         assert command.wait(20) == 141
+
+
+def test_ctrl_c_while_commands_are_imported_is_no_traceback(tmp_path: Path) -> None:
+    # Typer is imported by the commands alone: this one sends us the signal at that moment.
+    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {RUN}"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (130, "")
