@@ -1,5 +1,9 @@
 """Over a real api: refused acts go on record, floods don't, and the trail is read page by page."""
 
+import asyncio
+import csv
+import io
+import json
 from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
@@ -9,7 +13,10 @@ from sqlalchemy import text
 from tests.audit_trails import Trail
 from tests.control_plane import ADMIN_TOKEN, ControlPlane, serve
 
+from steelyard.cli import audit
+from steelyard.cli.main import main
 from steelyard.client.async_client import AsyncClient
+from steelyard.governance.audit import record
 from steelyard.governance.audit.refusals import Rate, Refusal, RefusalLimiter, RefusalRecorder
 from steelyard.governance.identity import Actor, AttemptTokens
 from steelyard.specs.audit import AuditEntry
@@ -127,6 +134,34 @@ class TestSearch:
         assert [entry.id for entry in found] == [8, 7, 6, 5, 4, 3, 2, 1]
         assert [entry.position for entry in found] == [None, 6, 5, 4, 3, 2, 1, 0]
         assert found[1].detail == {"reason": "wanted", "number": 6, "share": 0.5}
+
+    async def test_the_command_line_writes_all_that_fit_for_other_programs(
+        self,
+        plane: ControlPlane,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+        capsys: pytest.CaptureFixture[str],
+    ) -> None:
+        await Trail(plane.database, tmp_path / "checkpoints").act(7)
+        async with plane.database.transaction() as session:
+            await record(session, Actor("user", "=eve"), "job.cancel", "job", "=1+1")
+        monkeypatch.setenv("STEELYARD_API_URL", plane.url)
+        monkeypatch.setenv("STEELYARD_TOKEN", ADMIN_TOKEN)
+        monkeypatch.setattr(audit, "MAX_LIMIT", 3)
+        written: dict[str, str] = {}
+        for form in ("jsonl", "csv"):
+            capsys.readouterr()
+            search = ["audit", "search", "--verb", "job.*", "--format", form]
+            assert await asyncio.to_thread(main, search) == 0
+            written[form] = capsys.readouterr().out
+        lines = [line for line in written["jsonl"].splitlines() if line.startswith("{")]
+        rows = [AuditEntry.model_validate_json(line) for line in lines]
+        assert [row.id for row in rows] == [8, 7, 6, 5, 4, 3, 2, 1]
+        table = list(csv.DictReader(io.StringIO(written["csv"][written["csv"].index("id,at,") :])))
+        found = [line for line in table if line["verb"] == "job.cancel"]
+        assert [int(line["id"]) for line in found] == [8, 7, 6, 5, 4, 3, 2, 1]
+        assert (found[0]["object_id"], found[0]["actor"]) == ("'=1+1", "user:=eve")
+        assert json.loads(found[1]["detail"]) == rows[1].detail
 
     @pytest.mark.parametrize(
         ("filters", "ids"),

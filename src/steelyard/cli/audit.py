@@ -12,11 +12,12 @@ from typing import Annotated, Literal
 import typer
 from rich.table import Table
 
+from steelyard.cli.audit_rows import RowFormat, read_pages, write_rows
 from steelyard.cli.formats import format_time
 from steelyard.cli.options import JsonFlag
 from steelyard.cli.output import Screen, printable, write_json
 from steelyard.cli.session import connect
-from steelyard.kit.paging import MAX_LIMIT
+from steelyard.kit.paging import MAX_LIMIT, Page
 from steelyard.specs.audit import AuditEntry
 
 _AUDIT = "steelyard.server.audit"
@@ -62,14 +63,24 @@ def search(
         str | None,
         typer.Option("--organization", metavar="NAME", help="All projects of this organization."),
     ] = None,
+    form: Annotated[
+        RowFormat | None, typer.Option("--format", help="Write every row that fits, not a page of them.")
+    ] = None,
     as_json: JsonFlag = False,
 ) -> None:
-    """List acts, newest first."""
+    """List acts, newest first. With --format, all that fit are written for other programs."""
     with connect(project) as client:
-        page = client.audit.search(
-            project=project, organization=organization, actor=actor, object=object_id, verb=verb,
-            outcome=outcome, since=since, until=until, limit=limit, after=after,
-        )  # fmt: skip
+
+        def ask(after: str | None, limit: int) -> Page[AuditEntry]:
+            return client.audit.search(
+                project=project, organization=organization, actor=actor, object=object_id, verb=verb,
+                outcome=outcome, since=since, until=until, limit=limit, after=after,
+            )  # fmt: skip
+
+        if form is not None:
+            write_rows(read_pages(lambda last: ask(last, MAX_LIMIT), after), form)
+            return
+        page = ask(after, limit)
     if as_json:
         write_json(page)
         return

@@ -12,7 +12,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from steelyard.cli.formats import format_time
+from steelyard.cli.formats import format_time, spreadsheet_cell
 from steelyard.cli.options import JsonFlag, ProjectName
 from steelyard.cli.output import Screen, printable, write_json
 from steelyard.cli.session import connect
@@ -261,15 +261,10 @@ def _write_csv(found: CostReport) -> None:
     writer = csv.writer(sys.stdout, lineterminator="\n")
     writer.writerow([*found.group_by, "gpu_hours", "money", "jobs"])
     for row in found.rows:
-        names = [_cell(row.group[word]) for word in found.group_by]
+        names = [spreadsheet_cell(row.group[word]) for word in found.group_by]
         writer.writerow([*names, plain(row.gpu_hours), plain(row.money), row.jobs])
     if not found.group_by:
         writer.writerow([plain(found.gpu_hours), plain(found.money), ""])
-
-
-def _cell(value: str) -> str:
-    """Return a value that no spreadsheet takes for a formula."""
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
 
 
 def _entries(entries: list[LedgerEntry]) -> Table:

@@ -55,3 +55,8 @@ def format_figure(value: float) -> str:
 def format_rate(per_second: float) -> str:
     """Write tokens per second."""
     return f"{per_second / 1000:.1f}k tok/s" if per_second >= 1000 else f"{per_second:.0f} tok/s"
+
+
+def spreadsheet_cell(value: str) -> str:
+    """Return a value for CSV that no spreadsheet takes for a formula."""
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r")) else value
