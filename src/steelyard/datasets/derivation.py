@@ -23,16 +23,20 @@ from steelyard.datasets.columns import ID_COLUMN, Layout
 from steelyard.datasets.decontamination import Decontamination, EvaluationIndex, digests_of_sets
 from steelyard.datasets.export import layout_of_version
 from steelyard.datasets.ingest import Request
+from steelyard.datasets.measures import Measures, measure
 from steelyard.datasets.shards import SPLITS, content_digest
 from steelyard.datasets.sources import Source
 from steelyard.datasets.stages import StageTally
 from steelyard.datasets.store import BlobStore
 from steelyard.datasets.texts import joined_texts, turns_of
 from steelyard.kit.errors import InvalidRequest
-from steelyard.specs.datasets import ParentEntry, ShardEntry, SplitName, StageReport, VersionManifest
+from steelyard.specs.datasets import ParentEntry, ShardEntry, SplitName, VersionManifest
 
 EvaluationSets = Mapping[str, Sequence[str]]
 _NO_SETS: EvaluationSets = {}
+_UNMET = "the condition doesn't hold"
+_BEYOND_SHARE = "beyond its version's share"
+_REPEATED = "in another version too"
 
 
 @dataclass(frozen=True)
@@ -42,6 +46,14 @@ class Parent:
     ref: str
     manifest: VersionManifest
     weight: float = 1.0
+
+
+@dataclass(frozen=True)
+class Derived:
+    """A child before it has a number, with what its report shows beside it."""
+
+    manifest: VersionManifest
+    measures: dict[SplitName, Measures]
 
 
 def appending(request: Request, parent: Parent) -> Request:
@@ -61,8 +73,8 @@ def appending(request: Request, parent: Parent) -> Request:
 
 def filter_version(
     parent: Parent, where: str, *, store_root: Path, evaluation_sets: EvaluationSets = _NO_SETS
-) -> VersionManifest:
-    """Keep the rows for which a condition holds; shards go into the store, the manifest is returned.
+) -> Derived:
+    """Keep the rows for which a condition holds; their shards go into the store.
 
     Args:
         where: an SQL expression over the columns of text, and `all_text`, `chars`, `words` and `turns`.
@@ -72,15 +84,15 @@ def filter_version(
         InvalidRequest: the expression isn't understood, or holds for no row.
     """
     store = BlobStore.at(store_root)
-    cleaning = _Cleaning(parent.manifest, evaluation_sets)
-    entries: list[ShardEntry] = []
+    making = _Making("filter", [parent], store, evaluation_sets)
     with TemporaryDirectory() as scratch:
         for shard in parent.manifest.shards:
             table = pq.read_table(store.fetch(shard.digest, Path(scratch)))
-            kept = cleaning.clean(table.filter(pa.array(_holds(parent.manifest, table, where))))
-            entries.extend(_store(kept, shard.split, store, Path(scratch)))
+            kept = table.filter(pa.array(_holds(parent.manifest, table, where)))
+            making.drop(_UNMET, table.num_rows - kept.num_rows)
+            making.add(kept, shard.split, Path(scratch))
     entry = ParentEntry(ref=parent.ref, digest=parent.manifest.digest, how="filter", where=where)
-    return _child([parent], [entry], "filter", entries, cleaning)
+    return making.child([entry])
 
 
 def mix_versions(
@@ -89,7 +101,7 @@ def mix_versions(
     store_root: Path,
     rows: int | None = None,
     evaluation_sets: EvaluationSets = _NO_SETS,
-) -> VersionManifest:
+) -> Derived:
     """Take rows of each parent in proportion to the weights: as many as there are without repeating any.
 
     Args:
@@ -105,39 +117,92 @@ def mix_versions(
     if any((p.manifest.format, p.manifest.columns) != (first.format, first.columns) for p in parents):
         raise InvalidRequest("only versions with the same format and columns can be mixed", param="parents")
     store = BlobStore.at(store_root)
-    cleaning = _Cleaning(first, evaluation_sets)
-    entries: list[ShardEntry] = []
+    making = _Making("mix", parents, store, evaluation_sets)
     with TemporaryDirectory() as scratch:
         for split in SPLITS:
+            rows_in = sum(shard.rows for parent in parents for shard in shards_of(parent.manifest, split))
             for table in _mix_split(parents, split, rows, store, Path(scratch)):
-                entries.extend(_store(cleaning.clean(table), split, store, Path(scratch)))
+                once = _once(table)
+                making.drop(_REPEATED, table.num_rows - once.num_rows)
+                rows_in -= table.num_rows
+                making.add(once, split, Path(scratch))
+            making.drop(_BEYOND_SHARE, rows_in)
     links = [ParentEntry(ref=p.ref, digest=p.manifest.digest, how="mix", weight=p.weight) for p in parents]
-    return _child(parents, links, "mix", entries, cleaning)
+    return making.child(links)
 
 
-class _Cleaning:
-    """Drops what overlaps with evaluation sets, and counts it."""
+class _Making:
+    """A child that grows table by table: cleaned of evaluation sets, counted, measured and stored."""
 
-    def __init__(self, manifest: VersionManifest, sets: EvaluationSets) -> None:
-        block = manifest.spec.decontamination
-        self.digests = digests_of_sets(sets)
-        self.tally = StageTally(Decontamination.name)
-        self._manifest = manifest
+    def __init__(self, how: str, parents: Sequence[Parent], store: BlobStore, sets: EvaluationSets) -> None:
+        self._first = parents[0].manifest
+        self._store = store
+        self._sets = digests_of_sets(sets)
+        self._taken = StageTally(how, rows_in=sum(parent.manifest.rows_kept for parent in parents))
+        self._clean = StageTally(Decontamination.name)
         self._stage: Decontamination | None = None
+        self._entries: list[ShardEntry] = []
+        self._measures: dict[SplitName, Measures] = {}
         if any(sets.values()):
+            block = self._first.spec.decontamination
             self._stage = Decontamination(block, EvaluationIndex.build(sets, block.ngram_words))
 
-    def clean(self, table: pa.Table) -> pa.Table:
-        self.tally.rows_in += table.num_rows
-        if self._stage is None or not table.num_rows:
-            return table
-        drop = self._stage.run(layout_of_version(self._manifest, table.schema), table).drop
-        if drop is None:
-            return table
-        for reason, count in drop.drop_nulls().value_counts().iter_rows():
-            self.tally.reasons[reason] = self.tally.reasons.get(reason, 0) + count
-            self.tally.rows_dropped += count
-        return table.filter(drop.is_null().to_arrow().cast(pa.bool_()))
+    def drop(self, reason: str, rows: int) -> None:
+        """Count rows that weren't taken."""
+        _count(self._taken, reason, rows)
+
+    def add(self, table: pa.Table, split: SplitName, scratch: Path) -> None:
+        """Take a table of rows."""
+        if not table.num_rows:
+            return
+        layout = layout_of_version(self._first, table.schema)
+        self._clean.rows_in += table.num_rows
+        if self._stage is not None and (reasons := self._stage.run(layout, table).drop) is not None:
+            for reason, count in reasons.drop_nulls().value_counts().iter_rows():
+                _count(self._clean, reason, count)
+            table = table.filter(reasons.is_null().to_arrow().cast(pa.bool_()))
+        self._entries.extend(_store(table, split, self._store, scratch))
+        self._measures.setdefault(split, Measures()).merge(measure(layout, table, None))
+
+    def child(self, links: list[ParentEntry]) -> Derived:
+        """Return the version.
+
+        Raises:
+            InvalidRequest: it has no row.
+        """
+        if not self._entries:
+            raise InvalidRequest(_nothing_left(self._clean), param="where")
+        tallies = [self._taken, self._clean] if self._sets else [self._taken]
+        train = sum(entry.rows for entry in self._entries if entry.split == "train")
+        kept = sum(entry.rows for entry in self._entries)
+        manifest = self._first.model_copy(
+            update={
+                "engine": ENGINE,
+                "parents": links,
+                "origins": [],
+                "left_out": {},
+                "evaluation_sets": self._sets,
+                "rows_in": self._taken.rows_in,
+                "rows_kept": kept,
+                "rows_train": train,
+                "rows_validation": kept - train,
+                "stages": [tally.report() for tally in tallies],
+                "shards": sorted(self._entries, key=lambda entry: SPLITS.index(entry.split)),
+            }
+        )
+        return Derived(seal(manifest), self._measures)
+
+
+def _count(tally: StageTally, reason: str, rows: int) -> None:
+    if rows:
+        tally.rows_dropped += rows
+        tally.reasons[reason] = tally.reasons.get(reason, 0) + rows
+
+
+def _nothing_left(clean: StageTally) -> str:
+    if clean.rows_dropped:
+        return f"no row is left: the {clean.rows_dropped} that were taken overlap with evaluation suites"
+    return "no row is left; loosen the condition"
 
 
 def _mix_split(
@@ -155,10 +220,15 @@ def _mix_split(
             _taken(parent, split, limit, number, pieces, store, scratch)
             for parent, limit in zip(parents, limits, strict=True)
         ]
-        merged = pa.concat_tables(tables).sort_by([(ID_COLUMN, "ascending")]).combine_chunks()
-        ids = pl.Series(merged.column(ID_COLUMN))
-        repeats = (ids == ids.shift(1)).fill_null(False)
-        yield merged.filter((~repeats).to_arrow().cast(pa.bool_()))
+        yield pa.concat_tables(tables)
+
+
+def _once(table: pa.Table) -> pa.Table:
+    """Return each row once, ordered by id."""
+    ordered = table.sort_by([(ID_COLUMN, "ascending")]).combine_chunks()
+    ids = pl.Series(ordered.column(ID_COLUMN))
+    repeats = (ids == ids.shift(1)).fill_null(False)
+    return ordered.filter((~repeats).to_arrow().cast(pa.bool_()))
 
 
 def _limit(parent: Parent, split: SplitName, count: int, store: BlobStore, scratch: Path) -> int:
@@ -235,43 +305,3 @@ def _store(table: pa.Table, split: SplitName, store: BlobStore, scratch: Path) -
             content_digest=content_digest(table),
         )
     ]
-
-
-def _child(
-    parents: Sequence[Parent],
-    links: list[ParentEntry],
-    how: str,
-    entries: list[ShardEntry],
-    cleaning: _Cleaning,
-) -> VersionManifest:
-    if not entries:
-        overlapping = cleaning.tally.rows_dropped
-        raise InvalidRequest(
-            f"no row is left ({overlapping} overlap with evaluation suites); loosen the condition",
-            param="where",
-        )
-    first = parents[0].manifest
-    rows_in = sum(parent.manifest.rows_kept for parent in parents)
-    kept = sum(entry.rows for entry in entries)
-    taken = cleaning.tally.rows_in
-    stages = [StageReport(name=how, rows_in=rows_in, rows_kept=taken, rows_dropped=rows_in - taken)]
-    if cleaning.digests:
-        stages.append(cleaning.tally.report())
-    train = sum(entry.rows for entry in entries if entry.split == "train")
-    ordered = sorted(entries, key=lambda entry: SPLITS.index(entry.split))
-    return seal(
-        first.model_copy(
-            update={
-                "engine": ENGINE,
-                "parents": links,
-                "origins": [],
-                "rows_in": rows_in,
-                "rows_kept": kept,
-                "rows_train": train,
-                "rows_validation": kept - train,
-                "stages": stages,
-                "evaluation_sets": cleaning.digests,
-                "shards": ordered,
-            }
-        )
-    )

@@ -72,15 +72,15 @@ def _derive(order: dict[str, Any]) -> VersionManifest:
     terms, store_root = order["derive"], Path(order["store_root"])
     parents = [_parent(parent) for parent in terms["parents"]]
     if terms.get("where") is not None:
-        manifest = filter_version(
+        child = filter_version(
             parents[0], terms["where"], store_root=store_root, evaluation_sets=_sets(order)
         )
     else:
-        manifest = mix_versions(
+        child = mix_versions(
             parents, store_root=store_root, rows=terms.get("rows"), evaluation_sets=_sets(order)
         )
-    save_child_report(manifest, store_root)
-    return manifest
+    save_child_report(child.manifest, child.measures, store_root)
+    return child.manifest
 
 
 def _sets(order: dict[str, Any]) -> dict[str, list[str]]:

@@ -4,6 +4,7 @@ Reports lie in the store by the version's digest. They show examples of rows, wh
 cover, so they are written anew by every ingest of the version.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +13,14 @@ from obstore.store import ObjectStore
 
 from steelyard.datasets.build import Built
 from steelyard.datasets.export import head
+from steelyard.datasets.measures import Measures
 from steelyard.datasets.personal import masked
 from steelyard.datasets.report_page import render_page
 from steelyard.datasets.stages import EXCERPT_CHARS, StageTally
 from steelyard.datasets.store import BlobStore, report_key
 from steelyard.kit.canonical import canonical_json
 from steelyard.kit.errors import NotFound
-from steelyard.specs.datasets import PiiBlock, VersionManifest
+from steelyard.specs.datasets import PiiBlock, SplitName, VersionManifest
 
 _SAMPLES = 5
 _CUT_CHARS = 100
@@ -29,13 +31,15 @@ def save_report(built: Built, store_root: Path) -> None:
     _put(report_of(built, store_root), store_root)
 
 
-def save_child_report(manifest: VersionManifest, store_root: Path) -> None:
-    """Write the report of a version that was derived: what it was made of, and its first rows."""
+def save_child_report(
+    manifest: VersionManifest, measures: Mapping[SplitName, Measures], store_root: Path
+) -> None:
+    """Write the report of a version that was derived: what it was made of, its lengths and first rows."""
     report: dict[str, Any] = {
         **_facts_of(manifest, store_root),
         "files": [parent.ref for parent in manifest.parents],
         "stages": [{**stage.model_dump(), "seconds": 0.0, "examples": []} for stage in manifest.stages],
-        "lengths": {},
+        "lengths": {split: found.freeze() for split, found in measures.items()},
         "cluster_sizes": {},
         "clusters": [],
     }

@@ -30,6 +30,7 @@ def render_page(report: dict[str, Any]) -> str:
         f"<p class='d'>{escape(report['format'])}: {escape(', '.join(report['columns']))}; train"
         f" {report['rows_train']:,}, validation {report['rows_validation']:,}<br>"
         f"<code>{escape(report['digest'])}</code></p>",
+        *_left_out(report["left_out"]),
         "<h2>Stages</h2>",
         _funnel(report),
         _stage_table(report["stages"]),
@@ -40,6 +41,13 @@ def render_page(report: dict[str, Any]) -> str:
         "</html>",
     ]
     return "\n".join(parts)
+
+
+def _left_out(columns: dict[str, int]) -> list[str]:
+    if not columns:
+        return []
+    named = ", ".join(f"<code>{escape(name)}</code> ({rows:,} rows)" for name, rows in columns.items())
+    return [f"<p>Not taken, as no column of the format: {named}.</p>"]
 
 
 def _funnel(report: dict[str, Any]) -> str:

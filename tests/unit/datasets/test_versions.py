@@ -252,13 +252,16 @@ def test_a_filtered_child_keeps_splits_and_says_how_it_was_made(tmp_path: Path) 
     rows = [{"text": "word " * (i % 10 + 1) + str(i)} for i in range(200)]
     spec = spec_of(split={"validation_fraction": 0.3, "leak_threshold": None})
     parent = ingest(store, write_jsonl(tmp_path / "a.jsonl", rows), spec=spec)
-    child = filter_version(
+    derived = filter_version(
         Parent(parent.ref, parent.manifest), "words > 6 AND text LIKE '%1%'", store_root=store
     )
+    child = derived.manifest
     again = filter_version(
         Parent(parent.ref, parent.manifest), "words > 6 AND text LIKE '%1%'", store_root=store
     )
-    assert child == again
+    assert child == again.manifest
+    assert child.stages[0].reasons == {"the condition doesn't hold": 200 - child.rows_kept}
+    assert derived.measures["train"].histograms["words"].rows == child.rows_train
     assert child.parents[0].where == "words > 6 AND text LIKE '%1%'"
     assert child.rows_kept == sum(len(row["text"].split()) > 6 and "1" in row["text"] for row in rows)
     assert child.rows_validation > 0
@@ -278,8 +281,9 @@ def test_a_mix_holds_its_weights_and_repeats_no_row(tmp_path: Path) -> None:
         store, write_jsonl(tmp_path / "b.jsonl", [{"text": f"land {i}"} for i in range(300)]), spec=spec
     )
     parents = [Parent(sea.ref, sea.manifest, 1.0), Parent(land.ref, land.manifest, 2.0)]
-    child = mix_versions(parents, store_root=store)
-    assert child == mix_versions(parents, store_root=store)
+    child = mix_versions(parents, store_root=store).manifest
+    assert child == mix_versions(parents, store_root=store).manifest
+    assert child.stages[0].reasons == {"beyond its version's share": 800 - child.rows_kept}
     assert verify_version(child, store_root=store) == []
     export_jsonl(child, None, tmp_path / "out", store_root=store)
     kinds = [json.loads(line)["text"].split()[0] for line in (tmp_path / "out").read_text().splitlines()]
@@ -299,17 +303,18 @@ def test_children_drop_what_overlaps_with_suites_that_came_after_their_parents(t
     )
     sets = {"rivers": [question]}
     one = Parent(parent.ref, parent.manifest)
-    filtered = filter_version(one, "words > 0", store_root=store, evaluation_sets=sets)
+    filtered = filter_version(one, "words > 0", store_root=store, evaluation_sets=sets).manifest
     assert filtered.rows_kept == 80
     (kept, clean) = filtered.stages
     assert (kept.name, kept.rows_kept) == ("filter", 83)
     assert (clean.name, clean.rows_dropped, clean.reasons) == ("decontamination", 3, {"overlaps rivers": 3})
     assert filtered.evaluation_sets.keys() == {"rivers"}
-    assert filter_version(one, "words > 0", store_root=store).rows_kept == 83
-    mixed = mix_versions([one, Parent(other.ref, other.manifest)], store_root=store, evaluation_sets=sets)
+    assert filter_version(one, "words > 0", store_root=store).manifest.rows_kept == 83
+    two = [one, Parent(other.ref, other.manifest)]
+    mixed = mix_versions(two, store_root=store, evaluation_sets=sets).manifest
     export_jsonl(mixed, None, tmp_path / "out", store_root=store)
     assert "rivers" not in (tmp_path / "out").read_text()
-    with pytest.raises(InvalidRequest, match="3 overlap with evaluation suites"):
+    with pytest.raises(InvalidRequest, match="the 3 that were taken overlap with evaluation suites"):
         filter_version(one, "text LIKE '%rivers%'", store_root=store, evaluation_sets=sets)
 
 
