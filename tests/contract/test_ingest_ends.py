@@ -68,7 +68,8 @@ class TestCancelling:
         assert (late.status_code, "has succeeded" in late.json()["error"]["message"]) == (409, True)
         assert (await http.post(f"{PROJECT}/ingests/ing_none/cancel")).status_code == 404
         async with plane.database.transaction() as session:
-            acts = (await session.scalars(select(AuditRow.verb).where(AuditRow.verb == "data.cancel"))).all()
+            done_acts = (AuditRow.verb == "data.cancel", AuditRow.outcome == "accepted")
+            acts = (await session.scalars(select(AuditRow.verb).where(*done_acts))).all()
         assert len(acts) == 1
 
     async def test_what_is_built_already_isnt_published_once_it_is_cancelled(
