@@ -63,7 +63,8 @@ async def server(
 
 @pytest.mark.usefixtures("server")
 def test_the_command_line_hands_over_and_keeps_the_exit_code(superuser: Engine) -> None:
-    command = [sys.executable, "-c", "from steelyard.cli.entry import run; run()", "audit", "verify", "--json"]
+    entry = "from steelyard.cli.entry import run; run()"
+    command = [sys.executable, "-c", entry, "audit", "verify", "--json"]
     done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     report = json.loads(done.stdout)
     assert (done.returncode, report["intact"], report["size"], report["faults"]) == (0, True, 7, [])
