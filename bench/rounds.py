@@ -1,7 +1,8 @@
 """Whole rounds of the scheduler over a real PostgreSQL: read the snapshot, decide, write what follows.
 
 A server of its own in a temporary folder, as the embedded platform makes it: `count` queued jobs of 50
-projects with quotas, 950 that hold places on 125 nodes of 8 GPUs, specs of 1.5 kB each.
+projects with quotas, 950 that run on 125 nodes of 8 GPUs, specs of 1.5 kB each. At first these have just
+begun, so nobody is preempted; at last they have all had their turn, and each round asks many to leave.
 """
 
 import asyncio
@@ -65,8 +66,17 @@ _FILL = (
         jsonb_build_array('g' || (1 + row_number() OVER (ORDER BY id) / 125)), now() - interval '1 minute'
     FROM jobs WHERE state = 'running'
     """,
+    """
+    INSERT INTO attempts (id, project_id, job_id, number, launch_key, stage, epoch, state, executor,
+        attempt_dir, last_step, checkpoint_requested, counted, gpus)
+    SELECT 'att_' || id, project_id, id, 1, '0:1', 'train', 1, 'running', 'local', '', 0, false, false, 1
+    FROM jobs WHERE state = 'running'
+    """,
+    "UPDATE jobs SET current_attempt_id = 'att_' || id WHERE state = 'running'",
     "ANALYZE",
 )
+_AGE = "UPDATE allocations SET granted_at = granted_at - interval '5 hours'"
+_PREEMPTING_ROUNDS = 5
 
 
 def measure_rounds(count: int) -> dict[str, float | int]:
@@ -131,12 +141,18 @@ async def _rounds(dsn: str, count: int) -> dict[str, float | int]:
         reports.append(await admission.lead_round())
         processor.append(time.process_time() - began)
     reports, processor = reports[_WARM_UP:], processor[_WARM_UP:]
+    async with database.transaction() as session:
+        await session.execute(text(_AGE))
+    preempting = [await admission.lead_round() for _ in range(_PREEMPTING_ROUNDS)]
     await database.close()
     found: dict[str, float | int] = {
         "queued": reports[-1].queued,
         "rounds": len(reports),
         "first_round_grants": first.grants,
         "first_round_ms": _ms([_whole(first)], 0.5),
+        "preemptions": sum(report.preemptions for report in preempting),
+        "preempting_round_ms_p50": _ms([_whole(report) for report in preempting], 0.5),
+        "preempting_round_ms_max": _ms([_whole(report) for report in preempting], 1.0),
     }
     for name, seconds in (
         ("round", [_whole(report) for report in reports]),

@@ -1,7 +1,7 @@
 """Admission: the scheduler's decisions carried into the database, by one leader at a time."""
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
@@ -15,7 +15,7 @@ from steelyard.compute.settings import read_settings, scheduler_policy
 from steelyard.compute.snapshots import Group, Picture, read_picture
 from steelyard.governance.ledger.accounting import open_places
 from steelyard.governance.ledger.meters import DEFAULT_LEASE
-from steelyard.jobs.places import ask_to_leave, take_places
+from steelyard.jobs.places import ask_all_to_leave, take_places
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.states import Reason
 from steelyard.storage.database import Database
@@ -156,8 +156,7 @@ async def _apply(
     if len(decisions.grants) > _GRANTS_PER_ROUND:
         return len(taken)
     await _keep_promises(session, decisions.nominations, now)
-    for preemption in decisions.preemptions:
-        await _preempt(session, preemption, now)
+    await _preempt(session, decisions.preemptions, now)
     await _tell_reasons(session, picture.groups, decisions)
     return len(taken)
 
@@ -182,27 +181,34 @@ async def _keep_promises(session: AsyncSession, nominations: Iterable[Nomination
     )
 
 
-async def _preempt(session: AsyncSession, preemption: Preemption, now: datetime) -> None:
-    """Ask a running job to save and leave; it goes back into the queue by itself."""
-    job = await session.scalar(
-        select(JobRow).where(JobRow.id == preemption.job_id).with_for_update(skip_locked=True)
-    )
-    if job is None:
+async def _preempt(session: AsyncSession, preemptions: Sequence[Preemption], now: datetime) -> None:
+    """Ask running jobs to save and leave; they go back into the queue by themselves."""
+    if not preemptions:
         return
-    message = f"makes room for another job ({_WORDS[preemption.reason]}); it saves and is queued again"
-    if not await ask_to_leave(session, job, Reason.PREEMPTED, message, now):
-        return
-    await session.execute(
-        upsert(PreemptionRow)
-        .values(
-            job_id=job.id,
-            for_job_id=preemption.for_job,
-            project_id=job.project_id,
-            reason=preemption.reason,
-            at=now,
+    messages = {
+        each.job_id: f"makes room for another job ({_WORDS[each.reason]}); it saves and is queued again"
+        for each in preemptions
+    }
+    asked = await ask_all_to_leave(session, messages, Reason.PREEMPTED, now)
+    rows = [
+        {
+            "job_id": each.job_id,
+            "for_job_id": each.for_job,
+            "project_id": asked[each.job_id],
+            "reason": each.reason,
+            "at": now,
+        }
+        for each in preemptions
+        if each.job_id in asked
+    ]
+    if rows:
+        insertion = upsert(PreemptionRow)
+        await session.execute(
+            insertion.on_conflict_do_update(
+                index_elements=["job_id", "for_job_id"], set_={"at": insertion.excluded.at}
+            ),
+            rows,
         )
-        .on_conflict_do_update(index_elements=["job_id", "for_job_id"], set_={"at": now})
-    )
 
 
 _WORDS = {

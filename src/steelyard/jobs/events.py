@@ -55,7 +55,13 @@ async def append_event(
     await session.execute(text("SELECT pg_notify(:channel, :job_id)"), {"channel": CHANNEL, "job_id": job.id})
 
 
-async def append_events(session: AsyncSession, type_: str, happenings: Sequence[Happening]) -> None:
+async def append_events(
+    session: AsyncSession,
+    type_: str,
+    happenings: Sequence[Happening],
+    *,
+    level: Literal["info", "warn", "error"] = "info",
+) -> None:
     """As `append_event`, for one event each of several jobs, in the same few statements for any number."""
     ordered = sorted(happenings, key=lambda each: each.job_id)
     for each in ordered:
@@ -68,7 +74,7 @@ async def append_events(session: AsyncSession, type_: str, happenings: Sequence[
             {
                 "project_id": each.project_id,
                 "job_id": each.job_id,
-                "level": "info",
+                "level": level,
                 "type": type_,
                 "message": each.message,
                 "data": each.data,
