@@ -158,6 +158,28 @@ class TestPromises:
         explained = await pool.plane.services.queries.explain(ADMIN, "bob", made.job_id)
         assert "and this one has used 1.02" in " ".join(explained.waiting_for)
 
+    async def test_a_gang_is_made_room_for_by_all_in_its_way_at_once_and_each_is_told_once(
+        self, pool: Pool
+    ) -> None:
+        await quota(pool, "ann", 16)
+        borrowers = [await queue(pool, "bob", 4) for _ in range(4)]
+        await pool.plane.admission.run_round()
+        attempts = [await pool.launch(job_id, "0:1") for job_id in borrowers[:3]]
+        await pass_time(pool, 60)
+        gang = await queue(pool, "ann", 8, distributed={"strategy": "ddp", "num_nodes": 2})
+        await pool.plane.admission.run_round()
+        await pool.plane.admission.run_round()
+        made = await rows(pool, "SELECT job_id, for_job_id FROM preemptions")
+        assert sorted(row.job_id for row in made) == sorted(borrowers)
+        assert {row.for_job_id for row in made} == {gang}
+        assert all([(await pool.report(attempt)).stop for attempt in attempts])
+        told = await rows(pool, "SELECT job_id FROM events WHERE type = 'job.leaving' AND level = 'warn'")
+        assert sorted(row.job_id for row in told) == sorted(borrowers)
+        signals = await rows(pool, "SELECT key FROM outbox WHERE payload->>'signal' = 'preempt'")
+        assert sorted(row.key for row in signals) == sorted(borrowers[:3])
+        held = {row.job_id for row in await rows(pool, "SELECT job_id FROM allocations")}
+        assert held == set(borrowers[:3]), "who had no attempt yet has left already"
+
     async def test_who_has_no_attempt_yet_gives_its_place_back_at_once(self, pool: Pool) -> None:
         await quota(pool, "ann", 16)
         granted = [await queue(pool, "bob", 8) for _ in range(2)]
