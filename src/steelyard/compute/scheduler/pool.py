@@ -82,6 +82,7 @@ class Pool:
         self._cursors: dict[tuple[Shape, GroupKey], tuple[list[int], int]] = {}
         self.keeps_for_a_time = False
         """Whether any group has kept nodes that short jobs may use."""
+        self._limits_are_known = any(each.max_runtime_seconds is not None for each in running)
         self._unfit_beside: set[tuple[Shape, GroupKey]] = set()
         self._expect_stopping()
 
@@ -212,6 +213,9 @@ class Pool:
         most one gang per group is waited for: the first, or the first whose patience has ended.
         """
         if patient and group.head_is_patient:
+            return
+        if patient and not self._limits_are_known:
+            group.head_is_patient = True
             return
         self.steps += len(group.indices)
         chosen = self._soonest(group, shape)

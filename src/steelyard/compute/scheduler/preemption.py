@@ -62,8 +62,9 @@ class Preemptor:
         self._failed: dict[tuple[PreemptionRule, str, Shape, GroupKey], float] = {}
         """Searches in vain, with the strength of the claim: no weaker one needs to be tried."""
         self._index: dict[str, list[Allocation]] = {}
+        latest_start = pool.now_seconds - policy.min_runtime_seconds
         for allocation in running:
-            if self._may_leave(allocation):
+            if allocation.started_seconds <= latest_start and self._may_leave(allocation):
                 self._index.setdefault(allocation.project, []).append(allocation)
         for found in self._index.values():
             found.sort(key=_victim_order)
@@ -104,11 +105,9 @@ class Preemptor:
                 del self._index[project]
 
     def _may_leave(self, allocation: Allocation) -> bool:
-        ran = self._pool.now_seconds - allocation.started_seconds
         return (
             allocation.preemptible
             and not allocation.stopping
-            and ran >= self._policy.min_runtime_seconds
             and allocation.evictions < self._policy.eviction_cap
         )
 
@@ -247,7 +246,12 @@ class _Trial:
     def run(self, by_project: dict[str, list[Allocation]]) -> Plan | None:
         pool, shape = self._pool, self._shape
         pool.steps += len(self._members)
-        self._fitting = {i for i in self._members if pool.fits_future(i, shape)}
+        gpus, cpus, memory = pool.future_gpus, pool.future_cpus, pool.future_memory
+        self._fitting = {
+            i
+            for i in self._members
+            if gpus[i] >= shape.gpus and cpus[i] >= shape.cpus and memory[i] >= shape.memory_bytes
+        }
         useful = self._useful(by_project)
         if len(useful) < shape.nodes:
             return None
