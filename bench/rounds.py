@@ -132,7 +132,8 @@ async def _rounds(dsn: str, count: int) -> dict[str, float | int]:
             await session.execute(text(statement), named)
     admission = AdmissionService(database)
     gc.collect()
-    gc.freeze()  # as the worker does
+    gc.freeze()  # as the worker does, like its look before it leads
+    await admission.look()
     first = await admission.lead_round()
     reports: list[RoundReport] = []
     processor: list[float] = []

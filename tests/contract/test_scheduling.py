@@ -229,6 +229,14 @@ class TestLeaders:
         await dead.close()
         assert [row.job_id for row in await rows(pool, "SELECT job_id FROM allocations")] == [job_id]
 
+    async def test_a_look_needs_no_lead_and_changes_nothing(self, pool: Pool) -> None:
+        await queue(pool, "bob", 1)
+        async with pool.plane.database.transaction() as session:
+            assert await session.scalar(text("SELECT pg_try_advisory_xact_lock(7316111)"))
+            await AdmissionService(pool.plane.database, pool.clock).look()
+        assert await rows(pool, "SELECT * FROM allocations") == []
+        assert (await pool.plane.admission.lead_round()).grants == 1
+
     async def test_a_round_over_a_long_queue_takes_few_statements(self, pool: Pool) -> None:
         for _ in range(3):
             await queue(pool, "ann", 8)

@@ -157,6 +157,8 @@ async def _schedule(admission: AdmissionService, listener: Listener) -> None:
     can't take the machine from those who answer requests.
     """
     async with listener.subscription(QUEUE_CHANNEL) as hint:
+        with _tolerating("the scheduler could not look at the queue"):
+            await admission.look()
         while True:
             started = time.monotonic()
             more = False
