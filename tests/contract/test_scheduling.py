@@ -144,6 +144,12 @@ class TestPromises:
 
         await pass_time(pool, 20)
         await pool.plane.admission.run_round()
+        assert await rows(pool, "SELECT * FROM preemptions") == [], (
+            "a script that never saved keeps its place"
+        )
+        async with pool.plane.database.transaction() as session:
+            await session.execute(_SAVED)
+        await pool.plane.admission.run_round()
         (made,) = await rows(pool, "SELECT job_id, for_job_id, reason FROM preemptions")
         assert (made.for_job_id, made.reason) == (fresh, "turn")
         await pool.end(attempts[made.job_id], OutcomeKind.CHECKPOINTED)
@@ -255,6 +261,13 @@ class TestLeaders:
         assert len(statements) < 16, statements
 
 
+_SAVED = text(
+    """
+    INSERT INTO checkpoints (id, project_id, job_id, attempt_id, attempt_number, epoch, step, path,
+        manifest_digest, size_bytes, status)
+    SELECT 'ckpt_' || id, project_id, job_id, id, number, epoch, 1, 'step-1', '', 1, 'available' FROM attempts
+    """
+)
 _COPIES = text(
     """
     INSERT INTO jobs (id, project_id, name, type, state, priority, spec, lineage, tags, desired,

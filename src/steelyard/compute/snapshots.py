@@ -67,6 +67,7 @@ _GRANTS = text(
             AS evictions,
         (SELECT EXTRACT(EPOCH FROM max(saved.created_at))::FLOAT8 FROM checkpoints saved
             WHERE saved.job_id = held.job_id) AS saved,
+        COALESCE(attempt.stage = 'train' AND job.spec->>'method' = 'script', false) AS is_script,
         (SELECT array_agg(for_job_id ORDER BY for_job_id) FROM preemptions made
             WHERE made.job_id = held.job_id AND at > :since) AS way_for
     FROM allocations held
@@ -185,6 +186,7 @@ def _running(rows: Iterable[Row[Any]], now: datetime) -> tuple[Allocation, ...]:
             max_runtime_seconds=None if row.seconds_left is None else max(0.0, float(row.seconds_left)),
             checkpoint_age_seconds=None if row.saved is None else now.timestamp() - row.saved,
             ran_seconds=row.running_seconds,
+            saves=row.saved is not None or not row.is_script,
             made_way_for=tuple(row.way_for or ()),
         )
     return tuple(found.values())

@@ -128,7 +128,9 @@ class Preemptor:
 
     def _has_had_its_turn(self, allocation: Allocation) -> bool:
         ran = self._pool.now_seconds - allocation.started_seconds
-        return had_its_turn(ran, _held(allocation)[0], self._policy, allocation.evictions)
+        return allocation.saves and had_its_turn(
+            ran, _held(allocation)[0], self._policy, allocation.evictions
+        )
 
     def _ran(self, allocation: Allocation) -> float:
         return allocation.ran_seconds + self._pool.now_seconds - allocation.started_seconds

@@ -163,6 +163,8 @@ class Allocation:
     """Seconds since the newest checkpoint; None: there is none."""
     ran_seconds: float = 0.0
     """How long it ran before this start."""
+    saves: bool = True
+    """Whether it can go on from where it left; who can't is not asked to leave for another's turn."""
     made_way_for: tuple[str, ...] = ()
     """The jobs for which it was preempted before, as in `QueuedJob`."""
 

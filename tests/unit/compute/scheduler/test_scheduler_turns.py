@@ -52,6 +52,7 @@ def test_nobody_leaves_for_a_turn_who_is_above_young_or_was_evicted_too_often() 
         run("young", "p", ("n", 8), ago=500.0, ran=9000.0),
         run("tired", "p", ("n", 8), ago=9000.0, evictions=3),
         run("other", "q", ("n", 8), ago=9000.0),
+        replace(run("unsaved", "p", ("n", 8), ago=9000.0), saves=False),
     ):
         assert preempted(decide(scene([node("n")], queued, [spared]))) == [], spared.job_id
 
