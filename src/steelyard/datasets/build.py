@@ -394,9 +394,9 @@ def _cluster_texts(buckets: Sequence[Bucket], holdout: Holdout, layout: Layout) 
 
 def _text_at(buckets: Sequence[Bucket], starts: "NDArray[np.int64]", row: int, layout: Layout) -> str:
     number = int(np.searchsorted(starts, row, side="right")) - 1
-    table = pq.read_table(buckets[number].path, columns=list(layout.kinds)).slice(
-        row - int(starts[number]), 1
-    )
+    file = pq.ParquetFile(buckets[number].path)
+    group, place = divmod(row - int(starts[number]), file.metadata.row_group(0).num_rows)
+    table = file.read_row_group(group, columns=list(layout.kinds)).slice(place, 1)
     return str(joined_texts(layout, table)[0])[:_EXCERPT_CHARS]
 
 
