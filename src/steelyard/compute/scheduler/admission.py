@@ -213,9 +213,16 @@ class Round:
 
     def _make_room_among_own(self, job: QueuedJob, shape: Shape, line: ProjectLine) -> bool:
         groups = self._pool.candidates(shape)
-        return self._make_room(job, shape, line, groups, PreemptionRule.PRIORITY) or self._make_room(
+        own = next((group for group in groups if group.kept_for == job.id), None)
+        if own is not None:
+            # What is kept for the job itself must not look taken to it, or somebody leaves for nothing.
+            self._pool.release(own, shape)
+        made = self._make_room(job, shape, line, groups, PreemptionRule.PRIORITY) or self._make_room(
             job, shape, line, groups, PreemptionRule.TURN
         )
+        if own is not None and not made:
+            self._pool.keep(own, shape, job.id, patient=False)
+        return made
 
     def _may_backfill(self, lane: Lane) -> bool:
         if not self._pool.keeps_for_a_time:

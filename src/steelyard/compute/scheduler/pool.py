@@ -236,6 +236,21 @@ class Pool:
             self.free_gpus[i] -= gpus
             self._spend_future(i, shape)
 
+    def release(self, group: Group, shape: Shape) -> None:
+        """Take back a `keep`: what was kept is free again, but for what short jobs have borrowed."""
+        for i in group.indices:
+            kept = self._kept.pop(i, None)
+            if kept is None:
+                continue
+            self.free_cpus[i] += kept.cpus
+            self.free_memory[i] += kept.memory_bytes
+            self.free_gpus[i] += kept.gpus
+            self.future_cpus[i] += shape.cpus
+            self.future_memory[i] += shape.memory_bytes
+            self.future_gpus[i] += shape.gpus
+        group.kept_for = None
+        group.kept_until_seconds = None
+
     def _can_ever_hold(self, indices: Iterable[int], shape: Shape) -> bool:
         return sum(is_large_enough(self.nodes[i], shape) for i in indices) >= shape.nodes
 

@@ -88,3 +88,14 @@ def test_time_in_which_a_job_ran_is_no_waiting() -> None:
     fresh = job("fresh", gpus=8, priority=500)
     assert granted(decide(scene([node("n")], [waited, ran, fresh]))) == ["waited"]
     assert granted(decide(scene([node("n")], [ran, fresh]))) == ["fresh"]
+
+
+def test_nobody_leaves_for_a_job_whose_nodes_are_kept_until_others_have_left() -> None:
+    leaving = replace(run("leaving", "p", ("n2", 8), ago=10.0), stopping=True)
+    turned = run("turned", "p", ("n2", 0), ago=5000.0, priority=400)
+    wanted = job("wanted", gpus=8, nodes=2)
+    nodes = [node("n1"), node("n2")]
+    policy = Policy(patience_seconds=0.0)
+    decisions = decide(scene(nodes, [wanted], [leaving, turned], [quota("p", 16)], policy))
+    assert preempted(decisions) == []
+    assert [nomination.job_id for nomination in decisions.nominations] == ["wanted"]
