@@ -42,7 +42,7 @@ class Respondent(ABC):
         """Return how likely the second text is after the first, for each pair.
 
         Raises:
-            NotImplementedError: `has_likelihoods` is False.
+            RunFailure: `has_likelihoods` is False.
         """
 
 
@@ -146,8 +146,9 @@ class EndpointRespondent(Respondent):
         return conversation[-1]["content"]
 
     def find_likely(self, texts: Sequence[tuple[str, str]]) -> list[Scored]:
-        """Refuse."""
-        raise NotImplementedError("an endpoint gives no likelihoods")
+        """Refuse, as the model's `loglikelihood` does."""
+        self._model.loglikelihood(texts)
+        return []
 
 
 def _without_template(conversation: Messages) -> str:

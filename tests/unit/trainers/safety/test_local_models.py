@@ -9,12 +9,15 @@ from typing import Any
 import pytest
 import torch
 
-from steelyard.specs.blocks import ModelBlock
+from steelyard.runtime.failures import RunFailure
+from steelyard.specs.blocks import EndpointBlock, ModelBlock
+from steelyard.specs.outcome import ExitCode
 from steelyard.specs.safety import PROBE_DIGESTS, Canary, SafetySettings
 from steelyard.trainers.builtin import ensure_builtin
+from steelyard.trainers.evaluate_models import EndpointModel
 from steelyard.trainers.model import load_model, load_tokenizer
 from steelyard.trainers.safety.canaries import CanaryProbe
-from steelyard.trainers.safety.respondents import LocalRespondent
+from steelyard.trainers.safety.respondents import EndpointRespondent, LocalRespondent
 from steelyard.trainers.safety.suites import load_safety
 
 pytestmark = pytest.mark.training
@@ -98,6 +101,13 @@ def test_behind_an_api_what_needs_likelihoods_is_left_out() -> None:
     records = workload.open(_Endpoint())(range(len(workload.sample_ids)))
     assert {each.task for each in records} == set(PROBE_DIGESTS) - {"bias"}
     assert {each.name: each.value for each in workload.figures(records)}["refusal_rate"] == 1.0
+
+
+def test_an_endpoint_refuses_to_say_how_likely_a_text_is() -> None:
+    endpoint = EndpointBlock(url="http://127.0.0.1:9/v1", model="m")
+    with pytest.raises(RunFailure, match="likelihoods") as refused:
+        EndpointRespondent(EndpointModel(endpoint, None)).find_likely([("a", "b")])
+    assert refused.value.exit_code == ExitCode.BAD_CONFIG
 
 
 class _Endpoint:
