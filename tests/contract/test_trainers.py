@@ -205,7 +205,8 @@ class TestFormats:
         assert losses[-1] < losses[0]
 
     def test_files_can_be_read_by_others_and_an_adapter_names_its_base(self, tmp_path: Path) -> None:
-        folder = _finish(make_run(tmp_path / "job", spec=fine_tune_spec(peft={"r": 4})))
+        run_path = make_run(tmp_path / "job", spec=fine_tune_spec(peft={"r": 4}))
+        folder = _finish(run_path)
         assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o644}
         assert folder.stat().st_mode & 0o777 == 0o755
         config = json.loads((folder / "adapter_config.json").read_text())
@@ -213,6 +214,9 @@ class TestFormats:
         modules = config["target_modules"]
         assert len(modules) > 3
         assert modules == sorted(modules), "as a set, it falls anew each time"
+        written = "".join(path.read_text(errors="replace") for path in folder.iterdir())
+        base = json.loads(run_path.read_text())["model_path"]
+        assert base not in written, "a model names no folder of the node that made it"
 
 
 class TestRefusals:

@@ -12,6 +12,7 @@ from steelyard.specs.blocks import LoraBlock, ModelBlock
 from steelyard.trainers.tokenizer import model_not_found, open_tokenizer
 
 _ADAPTER_CONFIG = "adapter_config.json"
+_EMPTY_CARD = "README.md"
 _SETS = {"target_modules", "exclude_modules", "modules_to_save"}
 
 
@@ -52,7 +53,10 @@ def lora_config(block: LoraBlock | None) -> LoraConfig | None:
 
 def name_base(folder: Path, block: ModelBlock, revision: str | None) -> None:
     """Let a saved adapter be the same bytes wherever it is made: it names its base as the spec does, not by
-    the folder on this node, and lists its modules in order, where PEFT writes sets as they fall."""
+    the folder on this node, and lists its modules in order, where PEFT writes sets as they fall.
+
+    PEFT's README.md, an empty form that names that folder too, goes: the registry writes a card.
+    """
     path = folder / _ADAPTER_CONFIG
     if not path.exists():
         return
@@ -63,6 +67,7 @@ def name_base(folder: Path, block: ModelBlock, revision: str | None) -> None:
         if isinstance(config[name], list):
             config[name] = sorted(config[name])
     path.write_text(json.dumps(config, indent=2, sort_keys=True))
+    (folder / _EMPTY_CARD).unlink(missing_ok=True)
 
 
 def is_adapter(folder: Path) -> bool:
