@@ -16,8 +16,8 @@ import obstore
 from obstore.exceptions import BaseError, InvalidPathError, PermissionDeniedError, UnauthenticatedError
 from obstore.store import S3Store
 
-from steelyard.datasets.endings import ending_of
 from steelyard.kit.errors import InvalidDataset, Unavailable
+from steelyard.specs.data_endings import ending_of
 
 _BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 _SIGNED_FOR = timedelta(hours=6)

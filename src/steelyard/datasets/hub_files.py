@@ -14,8 +14,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
-from steelyard.datasets.endings import ending_of
 from steelyard.kit.errors import InvalidDataset, Unavailable
+from steelyard.specs.data_endings import ending_of
 
 _REPOSITORY = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,95}")
 _GONE = (401, 403, 404)
