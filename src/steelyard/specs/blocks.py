@@ -6,7 +6,7 @@ from pydantic import Field, field_validator, model_validator
 
 from steelyard.specs.base import Name, Spec
 from steelyard.specs.evaluations import SuiteRef, suite_name
-from steelyard.specs.gates import Gate
+from steelyard.specs.gates import POLICY_KL, Gate
 from steelyard.specs.safety import SafetySettings, is_safety_suite, why_not_runnable
 from steelyard.specs.secrets import SecretName
 
@@ -176,6 +176,11 @@ class EvaluationBlock(Spec):
         """The suites without their digests: what metrics are named by."""
         return [suite_name(ref) for ref in self.suites]
 
+    @property
+    def judges_training(self) -> bool:
+        """Whether a gate names what no suite measures, but the training of a policy."""
+        return any(gate.metric == POLICY_KL and gate.suite not in self.suite_names for gate in self.gates)
+
     @model_validator(mode="after")
     def _suites_are_named_once(self) -> Self:
         if len(set(self.suite_names)) != len(self.suites):
@@ -192,7 +197,7 @@ class EvaluationBlock(Spec):
     @model_validator(mode="after")
     def _gates_name_suites(self) -> Self:
         for gate in self.gates:
-            if gate.suite not in self.suite_names:
+            if gate.suite not in self.suite_names and gate.metric != POLICY_KL:
                 raise ValueError(f"gate {gate.metric!r} names a suite that is not in suites")
         return self
 

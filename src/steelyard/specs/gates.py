@@ -10,6 +10,10 @@ from steelyard.specs.base import Message, Spec
 DEFAULT_CONFIDENCE = 0.95
 """Of a comparison with the incumbent where the gate names none."""
 
+POLICY_KL = "policy/kl"
+"""Mean divergence of a policy from its reference model on held-out prompts, in nats per token. Training
+measures it (methods dpo, kto, ppo and grpo), no suite does."""
+
 Bound = Annotated[float, Field(allow_inf_nan=False)]
 
 
@@ -22,7 +26,7 @@ class Gate(Spec):
     """
 
     metric: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.:-]*(/[A-Za-z0-9][A-Za-z0-9_.-]*)+$")]
-    """`suite/metric`, such as `heldout/loss`."""
+    """`suite/metric`, such as `heldout/loss`; or `policy/kl`, which the training of a policy measures."""
     min: Bound | None = None
     max: Bound | None = None
     max_regression: Annotated[float, Field(ge=0.0, allow_inf_nan=False)] | None = None

@@ -20,6 +20,17 @@ from steelyard.specs.blocks import (
     TrainingBlock,
 )
 from steelyard.specs.evaluations import BUILT_IN_SUITES
+from steelyard.specs.gates import POLICY_KL
+from steelyard.specs.methods import (
+    METHOD_FORMATS,
+    ONLINE_METHODS,
+    PREFERENCE_METHODS,
+    REWARD_METHOD,
+    TEXT_FORMATS,
+    Method,
+    OnlineBlock,
+    PreferenceBlock,
+)
 from steelyard.specs.rlhf import PolicyBlock, RewardModelBlock, SafetyBlock
 from steelyard.specs.search import SearchBlock
 from steelyard.specs.secrets import SecretName
@@ -44,15 +55,19 @@ class JobBase(Spec):
 
 
 class FineTuneSpec(JobBase):
-    """Supervised fine-tuning, by the platform's trainer (`sft`) or one's own (`script`)."""
+    """One training of one model: imitation, a reward model, preferences, or reinforcement (`method`)."""
 
     type: Literal["fine_tune"]
-    method: Literal["sft", "script"] = "sft"
+    method: Method = "sft"
     model: ModelBlock | None = None
     dataset: DatasetBlock | None = None
     peft: LoraBlock | None = None
     """Unset: all weights are trained."""
     training: TrainingBlock = TrainingBlock()
+    preference: PreferenceBlock | None = None
+    """For methods dpo and kto. Unset: its defaults."""
+    online: OnlineBlock | None = None
+    """For methods ppo and grpo, which need it."""
     checkpoint: CheckpointBlock = CheckpointBlock()
     distributed: DistributedBlock = DistributedBlock()
     evaluation: EvaluationBlock | None = None
@@ -62,6 +77,10 @@ class FineTuneSpec(JobBase):
 
     @model_validator(mode="after")
     def _method_has_its_blocks(self) -> Self:
+        if self.preference is not None and self.method not in PREFERENCE_METHODS:
+            raise ValueError(f"method {self.method} takes no preference block; dpo and kto do")
+        if self.online is not None and self.method not in ONLINE_METHODS:
+            raise ValueError(f"method {self.method} takes no online block; ppo and grpo do")
         if self.method == "script":
             if self.script is None:
                 raise ValueError("method script needs a script block")
@@ -71,12 +90,80 @@ class FineTuneSpec(JobBase):
         if self.script is not None:
             raise ValueError("a script block needs method: script")
         if self.model is None:
-            raise ValueError("method sft needs a model block")
+            raise ValueError(f"method {self.method} needs a model block")
         if self.dataset is None:
-            raise ValueError("method sft needs a dataset block")
+            raise ValueError(f"method {self.method} needs a dataset block")
         if self.training.max_steps is None and self.training.num_train_epochs is None:
             raise ValueError("training needs max_steps or num_train_epochs")
         return self
+
+    @model_validator(mode="after")
+    def _method_can_do_what_is_asked(self) -> Self:
+        if self.method in ONLINE_METHODS and self.online is None:
+            raise ValueError(
+                f"method {self.method} needs an online block that names a reward_model; "
+                "train one with method reward, or submit a job of type rlhf, which does both"
+            )
+        if self.dataset is not None:
+            require_fitting(self.method, self.dataset)
+        _require_own_settings(self.method, self.training, self.preference)
+        return self
+
+    @model_validator(mode="after")
+    def _evaluation_fits_the_method(self) -> Self:
+        if self.evaluation is None:
+            return self
+        if self.method == REWARD_METHOD:
+            raise ValueError(
+                "method reward takes no evaluation block: suites are for models that write; "
+                "its accuracy on held-out pairs is measured by its training"
+            )
+        if self.evaluation.judges_training and self.method == "sft":
+            raise ValueError(f"gate {POLICY_KL!r} needs method dpo, kto, ppo or grpo: sft has no reference")
+        if METHOD_FORMATS[self.method][0] not in TEXT_FORMATS and self.method not in ONLINE_METHODS:
+            refuse_text_suites(self.evaluation, METHOD_FORMATS[self.method][0])
+        return self
+
+
+def require_fitting(method: str, dataset: DatasetBlock) -> None:
+    """Hold the shape that a spec expects against its method.
+
+    Raises:
+        ValueError: the method doesn't learn from such rows.
+    """
+    fitting = METHOD_FORMATS.get(method)
+    if dataset.format is not None and fitting is not None and dataset.format not in fitting:
+        raise ValueError(
+            f"method {method} learns from {' or '.join(fitting)} data, and dataset.format is {dataset.format}"
+        )
+
+
+def refuse_text_suites(evaluation: EvaluationBlock, data_format: str) -> None:
+    """Refuse the suites that are made from rows to imitate, where the data has none.
+
+    Raises:
+        ValueError: there is one.
+    """
+    own = [name for name in evaluation.suite_names if name in BUILT_IN_SUITES]
+    if own:
+        raise ValueError(
+            f"suite {own[0]} is made from {', '.join(TEXT_FORMATS)} data, and this is {data_format}: "
+            "use safety, a suite of your own, or an eval_only job over other data"
+        )
+
+
+def _require_own_settings(method: str, training: TrainingBlock, preference: PreferenceBlock | None) -> None:
+    """Refuse settings that a method would pass over in silence."""
+    if method not in ("sft", "script"):
+        for name in ("packing", "assistant_only_loss", "completion_only_loss"):
+            if getattr(training, name):
+                raise ValueError(f"training.{name} is for method sft; leave it out with {method}")
+    if preference is None:
+        return
+    if method == "kto" and preference.loss_type != "sigmoid":
+        raise ValueError("preference.loss_type is for method dpo; kto has its own loss")
+    if method == "dpo" and (preference.desirable_weight, preference.undesirable_weight) != (1.0, 1.0):
+        raise ValueError("preference.desirable_weight and undesirable_weight are for method kto")
 
 
 class EvalOnlySpec(JobBase):
@@ -97,6 +184,12 @@ class EvalOnlySpec(JobBase):
             raise ValueError("give model or endpoint, one of the two")
         if self.endpoint is not None and self.endpoint.secret not in (None, *self.secrets):
             raise ValueError("endpoint.secret must be among secrets, so that the job gets it")
+        return self
+
+    @model_validator(mode="after")
+    def _gates_name_what_is_measured(self) -> Self:
+        if self.evaluation.judges_training:
+            raise ValueError(f"gate {POLICY_KL!r} is measured by training, and this job has none")
         return self
 
     @model_validator(mode="after")
@@ -128,24 +221,69 @@ class RetrainSpec(JobBase):
 
 
 class RlhfSpec(JobBase):
-    """Preferences, a reward model, a policy trained against it, and a safety check at the end."""
+    """Preferences, a reward model, a policy trained against it, and a safety check at the end.
+
+    Each stage is a job of its own with this job's resources, checkpoints and spread, and with the limits of
+    its stage. The policy is registered, and only where its gates and the safety check let it pass.
+    """
 
     type: Literal["rlhf"]
     model: ModelBlock
+    """The model that is trained: policy, reference, and what the reward model starts from."""
     dataset: DatasetBlock
-    """Preference pairs."""
+    """Preference pairs; for kto unpaired preferences. The pairs' prompts are what ppo and grpo answer."""
     reward_model: RewardModelBlock | None = None
+    """For ppo and grpo, which need it; dpo and kto learn from the preferences themselves and take none."""
     policy: PolicyBlock
     safety: SafetyBlock = SafetyBlock()
+    evaluation: EvaluationBlock | None = None
+    """Suites beside `safety`, with their gates, and settings such as canaries and judges."""
     peft: LoraBlock | None = None
     training: TrainingBlock = TrainingBlock()
+    """Of both stages. Steps are `reward_model.max_steps` and `policy.max_steps`."""
     checkpoint: CheckpointBlock = CheckpointBlock()
     distributed: DistributedBlock = DistributedBlock()
+    register_as: RegisterBlock | None = None
+    """Unset: the policy is registered under the job's name."""
+
+    @property
+    def stage_limits(self) -> dict[str, LimitsBlock]:
+        """Stage -> its limits, in the order in which they run. Their runtimes are what is reserved."""
+        policy = {"policy": self.policy.limits or self.limits}
+        if self.reward_model is None:
+            return policy
+        return {"reward_model": self.reward_model.limits or self.limits, **policy}
 
     @model_validator(mode="after")
-    def _online_needs_reward(self) -> Self:
-        if self.policy.method in ("ppo", "grpo") and self.reward_model is None:
+    def _reward_model_where_it_is_used(self) -> Self:
+        online = self.policy.method in ONLINE_METHODS
+        if online and self.reward_model is None:
             raise ValueError(f"policy method {self.policy.method} needs a reward_model block")
+        if not online and self.reward_model is not None:
+            raise ValueError(
+                f"policy method {self.policy.method} learns from the preferences themselves: "
+                "leave reward_model out, or use ppo or grpo"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _data_fits(self) -> Self:
+        require_fitting(REWARD_METHOD if self.reward_model else self.policy.method, self.dataset)
+        if self.evaluation is not None:
+            refuse_text_suites(self.evaluation, METHOD_FORMATS[self.policy.method][0])
+        return self
+
+    @model_validator(mode="after")
+    def _settings_mean_something(self) -> Self:
+        if (name := next(iter(self.policy.misplaced()), None)) is not None:
+            raise ValueError(f"policy.{name} means nothing to method {self.policy.method}; leave it out")
+        if self.policy.method in PREFERENCE_METHODS and self.policy.beta <= 0:
+            raise ValueError(f"policy method {self.policy.method} needs beta > 0")
+        if self.training.max_steps is not None or self.training.num_train_epochs is not None:
+            raise ValueError(
+                "steps are reward_model.max_steps and policy.max_steps; leave them out of training"
+            )
+        _require_own_settings(self.policy.method, self.training, None)
         return self
 
 

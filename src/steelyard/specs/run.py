@@ -62,6 +62,9 @@ class RunConfig(Message):
     model_revision: str | None = None
     base_adapter: str | None = None
     """Stage evaluate: the adapter that lies on `model_path`, where the spec's model is one."""
+    reward_model_path: str | None = None
+    """Methods ppo and grpo: the reward model, as a folder of a whole sequence classifier with one label and
+    its tokenizer."""
     tuned_model_dir: str | None = None
     """Stage evaluate after training: the finished model, to be set beside the base."""
     dataset: DatasetFiles | None

@@ -65,7 +65,16 @@ EVAL_ONLY: dict[str, Any] = {
     "dataset": {"ref": "rows"},
     "evaluation": EVALUATION,
 }
-ALL = [FINE_TUNE, SCRIPT, HPO, RETRAIN, RLHF, EVAL_ONLY]
+REWARD: dict[str, Any] = {**FINE_TUNE, "method": "reward"}
+DPO: dict[str, Any] = {**FINE_TUNE, "method": "dpo", "preference": {"beta": 0.2}}
+KTO: dict[str, Any] = {**FINE_TUNE, "method": "kto"}
+PPO: dict[str, Any] = {**FINE_TUNE, "method": "ppo", "online": {"reward_model": "models/r@1"}}
+RLHF_DPO: dict[str, Any] = {
+    **{name: value for name, value in RLHF.items() if name != "reward_model"},
+    "policy": {"method": "dpo", "max_steps": 1},
+}
+ALL = [FINE_TUNE, SCRIPT, REWARD, DPO, KTO, PPO, HPO, RETRAIN, RLHF, RLHF_DPO, EVAL_ONLY]
+SAFE = {"suites": ["safety"]}
 
 Change = Callable[[dict[str, Any]], object]
 
@@ -92,7 +101,7 @@ def drop(name: str) -> Change:
     return lambda spec: spec.pop(name)
 
 
-@pytest.mark.parametrize("spec", ALL, ids=lambda spec: spec["type"])
+@pytest.mark.parametrize("spec", ALL, ids=lambda spec: f"{spec['type']}-{spec.get('method')}")
 def test_the_base_of_these_tests_is_valid(spec: dict[str, Any]) -> None:
     assert parse(spec).type == spec["type"]
 
@@ -118,7 +127,30 @@ def test_the_base_of_these_tests_is_valid(spec: dict[str, Any]) -> None:
         (RETRAIN, put("trigger", {"kind": "schedule"}), "needs cron"),
         (RETRAIN, put("trigger", {"kind": "drift", "metric": "psi"}), "needs metric and threshold"),
         (RETRAIN, put("trigger", {"kind": "performance", "threshold": 0.1}), "needs metric and threshold"),
+        (REWARD, drop("model"), "method reward needs a model block"),
+        (REWARD, put("evaluation", SAFE), "takes no evaluation block"),
+        (REWARD, put("preference", {}), "takes no preference block"),
+        (REWARD, put("dataset/format", "messages"), "learns from preference data"),
+        (REWARD, put("training/packing", True), "is for method sft"),
+        (DPO, put("online", PPO["online"]), "takes no online block"),
+        (DPO, put("dataset/format", "unpaired_preference"), "learns from preference data"),
+        (DPO, put("evaluation", EVALUATION), "use safety"),
+        (DPO, put("preference/desirable_weight", 2.0), "are for method kto"),
+        (KTO, put("preference", {"loss_type": "ipo"}), "kto has its own loss"),
+        (PPO, drop("online"), "names a reward_model"),
+        (PPO, put("dataset/format", "text"), "preference or prompt_completion or messages"),
+        (PPO, put("training/assistant_only_loss", True), "is for method sft"),
+        (FINE_TUNE, put("evaluation", gated(metric="policy/kl", max=1.0)), "sft has no reference"),
+        (EVAL_ONLY, put("evaluation", gated(metric="policy/kl", max=1.0)), "this job has none"),
         (RLHF, drop("reward_model"), "needs a reward_model block"),
+        (RLHF_DPO, put("reward_model", RLHF["reward_model"]), "leave reward_model out"),
+        (RLHF_DPO, put("dataset/format", "messages"), "learns from preference data"),
+        (RLHF_DPO, put("policy/ppo_epochs", 2), "policy.ppo_epochs means nothing to method dpo"),
+        (RLHF_DPO, put("policy/beta", 0.0), "needs beta > 0"),
+        (RLHF, put("policy/num_generations", 8), "policy.num_generations means nothing to method ppo"),
+        (RLHF, put("training/max_steps", 8), "reward_model.max_steps and policy.max_steps"),
+        (RLHF, put("training/packing", True), "is for method sft"),
+        (RLHF, put("evaluation", EVALUATION), "use safety"),
     ],
 )  # fmt: skip
 def test_a_rule_over_fields_refuses(base: dict[str, Any], change: Change, words: str) -> None:
@@ -135,7 +167,14 @@ def test_a_rule_over_fields_refuses(base: dict[str, Any], change: Change, words:
         (FINE_TUNE, put("training", {"num_train_epochs": 1.5})),
         (FINE_TUNE, put("distributed", {"strategy": "ddp", "processes_per_node": 2})),
         (FINE_TUNE, put("evaluation", EVALUATION)),
-        (RLHF, put("policy", {"method": "dpo", "max_steps": 1})),
+        (REWARD, put("dataset/format", "preference")),
+        (DPO, put("evaluation", {**SAFE, "gates": [{"metric": "policy/kl", "max": 1.0}]})),
+        (KTO, put("dataset/format", "unpaired_preference")),
+        (PPO, put("evaluation", EVALUATION)),
+        (PPO, put("dataset/format", "messages")),
+        (RLHF, put("policy", {"method": "grpo", "max_steps": 1, "num_generations": 8})),
+        (RLHF, put("evaluation", {**SAFE, "gates": [{"metric": "policy/kl", "max": 1.0}]})),
+        (RLHF_DPO, put("policy", {"method": "kto", "max_steps": 1, "desirable_weight": 2.0})),
         (RETRAIN, put("trigger", {"kind": "drift", "metric": "psi", "threshold": 0.2})),
         (HPO, put("search/parameters", {"x": {"type": "int", "low": 1, "high": 1}})),
     ],
@@ -210,6 +249,34 @@ def test_a_value_is_neither_coerced_nor_let_out_of_bounds(path: str, value: Any)
 def test_a_type_that_there_is_not_names_those_that_there_are() -> None:
     with pytest.raises(ValidationError, match="fine_tune"):
         parse({**FINE_TUNE, "type": "finetune"})
+
+
+@pytest.mark.parametrize(
+    "name", ["r@1", "models/r", "models/r@0", "models/R@1", "models/../r@1", "builtin/tiny-random"]
+)
+def test_a_reward_model_is_a_registered_one(name: str) -> None:
+    with pytest.raises(ValidationError, match="should match pattern"):
+        parse({**PPO, "online": {"reward_model": name}})
+
+
+@pytest.mark.parametrize("spec", [PPO, DPO, RLHF, RLHF_DPO], ids=["ppo", "dpo", "rlhf", "rlhf-dpo"])
+def test_a_spec_with_all_its_defaults_written_out_is_the_same(spec: dict[str, Any]) -> None:
+    written = JOB_SPEC.dump_json(parse(spec))
+
+    assert JOB_SPEC.dump_json(JOB_SPEC.validate_json(written)) == written
+
+
+def test_the_stages_of_rlhf_have_the_jobs_limits_or_their_own() -> None:
+    own = {**RLHF, "limits": {"max_runtime_seconds": 60}}
+    own["policy"] = {**RLHF["policy"], "limits": {"max_runtime_seconds": 7}}
+
+    stages = parse(own).stage_limits
+
+    assert {name: each.max_runtime_seconds for name, each in stages.items()} == {
+        "reward_model": 60,
+        "policy": 7,
+    }
+    assert list(parse(RLHF_DPO).stage_limits) == ["policy"]
 
 
 def test_a_spec_can_not_be_changed() -> None:
