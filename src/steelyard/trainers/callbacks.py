@@ -8,7 +8,7 @@ from transformers import TrainerCallback, TrainerControl, TrainerState, Training
 
 from steelyard.runtime.context import Context
 from steelyard.runtime.failures import not_finite
-from steelyard.trainers.sft_trainer import SteelyardSFTTrainer
+from steelyard.trainers.platform_trainer import PlatformTrainer
 
 _NOT_FIGURES = frozenset({"loss", "epoch"})
 
@@ -17,7 +17,7 @@ class StepEnd(TrainerCallback):
     """Runs on every rank. The flags of all ranks are combined, so none stops or saves alone."""
 
     def __init__(self, context: Context) -> None:
-        self.trainer: SteelyardSFTTrainer | None = None
+        self.trainer: PlatformTrainer | None = None
         self._context = context
         self._speed = _Speed()
         self._loss: float | None = None
@@ -49,17 +49,20 @@ class StepEnd(TrainerCallback):
         args: TrainingArguments,
         state: TrainerState,
         control: TrainerControl,
-        logs: dict[str, float] | None = None,
+        logs: dict[str, float | None] | None = None,
         **_: Any,
     ) -> None:
         """Report the step with its figures; the summary at the end of training has no loss and is passed."""
-        if not logs or "loss" not in logs:
+        loss = (logs or {}).get("loss")
+        if not logs or loss is None:
             return
-        self._loss = logs["loss"]
-        figures = {key: float(value) for key, value in logs.items() if key not in _NOT_FIGURES}
+        self._loss = loss
+        figures = {
+            key: float(value) for key, value in logs.items() if key not in _NOT_FIGURES and value is not None
+        }
         self._report(state, figures)
         if self._context.rank.is_main:
-            _print_step(state, self._loss, self._speed.tokens_per_second)
+            _print_step(state, loss, self._speed.tokens_per_second)
 
     def _report(self, state: TrainerState, figures: dict[str, float]) -> None:
         if figures and self._loss is not None:
@@ -74,7 +77,7 @@ class StepEnd(TrainerCallback):
             metrics=figures,
         )
 
-    def _trainer(self) -> SteelyardSFTTrainer:
+    def _trainer(self) -> PlatformTrainer:
         if self.trainer is None:
             raise RuntimeError("StepEnd.trainer is set before training begins")
         return self.trainer
