@@ -79,6 +79,11 @@ class TrainingBlock(Spec):
     """Loss on completions alone; unset means yes for prompt and completion data."""
     gradient_checkpointing: bool = False
     logging_steps: PositiveInt = 1
+    eval_steps: PositiveInt | None = None
+    """Steps between two looks at the validation split (method sft): the loss of a token there, `eval/loss`.
+    The last step is looked at too. Unset: never."""
+    eval_max_samples: PositiveInt = 100
+    """Rows of the validation split that such a look reads: the first of them."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
 
     @model_validator(mode="after")

@@ -154,6 +154,8 @@ def refuse_text_suites(evaluation: EvaluationBlock, data_format: str) -> None:
 
 def _require_own_settings(method: str, training: TrainingBlock, preference: PreferenceBlock | None) -> None:
     """Refuse settings that a method would pass over in silence."""
+    if training.eval_steps is not None and method != "sft":
+        raise ValueError(f"training.eval_steps is for method sft; leave it out with {method}")
     if method not in ("sft", "script"):
         for name in ("packing", "assistant_only_loss", "completion_only_loss"):
             if getattr(training, name):

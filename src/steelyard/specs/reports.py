@@ -6,8 +6,22 @@ from pydantic import Field
 
 from steelyard.specs.base import Message
 from steelyard.specs.outcome import Outcome
+from steelyard.specs.search import CurveMetric
 
 Phase = Literal["loading", "tokenizing", "training", "saving", "evaluating", "finishing"]
+
+
+MAX_POINTS = 200
+"""Points of curves in one report; what is left comes with the next."""
+
+
+class CurvePoint(Message):
+    """What a figure was at a step."""
+
+    step: Annotated[int, Field(ge=0)]
+    name: CurveMetric
+    value: float | None
+    """None: not a finite number."""
 
 
 class AttemptReport(Message):
@@ -26,6 +40,9 @@ class AttemptReport(Message):
     gpu_utilisation: Annotated[float, Field(ge=0.0, le=1.0)] | None = None
     """Part of the time in which the attempt's GPUs worked lately; unset where nobody measures it."""
     metrics: dict[str, float] = {}
+    points: Annotated[list[CurvePoint], Field(max_length=MAX_POINTS)] = []
+    """What there is since the last report that got through. Of an attempt whose job is no trial it is passed
+    over."""
 
 
 class CheckpointReport(Message):

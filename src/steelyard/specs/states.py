@@ -52,6 +52,12 @@ class Reason(StrEnum):
     BUDGET_EXHAUSTED = "budget_exhausted"
     PAUSED_BY_USER = "paused_by_user"
     CANCELLED_BY_USER = "cancelled_by_user"
+    PRUNED = "pruned"
+    """A trial that its search has stopped early; it is a result, and never tried again."""
+    FAMILY_PAUSED = "family_paused"
+    """The search or pipeline that it belongs to is paused; it goes on together with that."""
+    FAMILY_OVER = "family_over"
+    """The search or pipeline that it belongs to is over, or was cancelled."""
     PLATFORM_STOPPED = "platform_stopped"
     COMPLETED = "completed"
     TRAINING = "training"
@@ -74,6 +80,8 @@ class Reason(StrEnum):
     BAD_CHAT_TEMPLATE = "bad_chat_template"
     SEQUENCE_TOO_LONG = "sequence_too_long"
     GATE_FAILED = "gate_failed"
+    TOO_MANY_FAILED_TRIALS = "too_many_failed_trials"
+    NO_TRIAL_SUCCEEDED = "no_trial_succeeded"
     RETRIES_EXHAUSTED = "retries_exhausted"
     MAX_RUNTIME_EXCEEDED = "max_runtime_exceeded"
     MODEL_DAMAGED = "model_damaged"
@@ -87,7 +95,8 @@ TERMINAL_STATES = frozenset({JobState.SUCCEEDED, JobState.FAILED, JobState.CANCE
 _S = JobState
 
 MOVES: dict[JobState, frozenset[JobState]] = {
-    _S.VALIDATING: frozenset({_S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
+    # To running without a place goes what is made of other jobs.
+    _S.VALIDATING: frozenset({_S.QUEUED, _S.RUNNING, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
     _S.QUEUED: frozenset({_S.STARTING, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
     _S.STARTING: frozenset(
         {_S.RUNNING, _S.QUEUED, _S.RECOVERING, _S.PAUSING, _S.CANCELLING, _S.SUCCEEDED, _S.FAILED}
@@ -107,7 +116,7 @@ MOVES: dict[JobState, frozenset[JobState]] = {
     _S.RECOVERING: frozenset({_S.QUEUED, _S.STARTING, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
     _S.PAUSING: frozenset({_S.PAUSED, _S.CANCELLING, _S.SUCCEEDED, _S.FAILED}),
     _S.PAUSED: frozenset({_S.RESUMING, _S.CANCELLING}),
-    _S.RESUMING: frozenset({_S.QUEUED, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
+    _S.RESUMING: frozenset({_S.QUEUED, _S.RUNNING, _S.PAUSING, _S.CANCELLING, _S.FAILED}),
     _S.AWAITING_APPROVAL: frozenset({_S.RUNNING, _S.SUCCEEDED, _S.CANCELLING, _S.FAILED}),
     _S.CANCELLING: frozenset({_S.CANCELLED}),
     _S.SUCCEEDED: frozenset(),
