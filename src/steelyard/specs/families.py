@@ -9,6 +9,9 @@ from typing import Any
 
 from steelyard.specs.states import JobState
 
+FAMILY_TYPES = ("hpo", "rlhf")
+"""Types of jobs that are made of other jobs: they hold no place and have no attempts."""
+
 
 @dataclass(frozen=True)
 class Child:

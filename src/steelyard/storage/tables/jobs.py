@@ -1,6 +1,17 @@
 """Projects, jobs, attempts, checkpoints, events, and idempotency keys."""
 
-from sqlalchemy import Boolean, Float, ForeignKey, Index, Text, UniqueConstraint, text
+from typing import Any
+
+from sqlalchemy import (
+    Boolean,
+    Float,
+    ForeignKey,
+    ForeignKeyConstraint,
+    Index,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
@@ -37,6 +48,23 @@ class JobRow(Base):
         ),
         Index("jobs_by_state", "project_id", "state", text("id DESC")),
         Index("jobs_by_tag", "tags", postgresql_using="gin"),
+        Index(
+            "jobs_by_parent",
+            "parent_id",
+            "child_key",
+            unique=True,
+            postgresql_where=text("parent_id IS NOT NULL"),
+        ),
+        Index(
+            "jobs_without_parent",
+            "project_id",
+            text("id DESC"),
+            postgresql_where=text("parent_id IS NULL"),
+        ),
+        UniqueConstraint("id", "project_id", name="jobs_of_one_project"),
+        ForeignKeyConstraint(
+            ["parent_id", "project_id"], ["jobs.id", "jobs.project_id"], name="jobs_parent_fkey"
+        ),
     )
 
     id: Mapped[TextKey]
@@ -78,6 +106,14 @@ class JobRow(Base):
     queued_at: Mapped[Moment | None]
     started_at: Mapped[Moment | None]
     ended_at: Mapped[Moment | None]
+    parent_id: Mapped[str | None]
+    """The job that this one is a child of: a trial of a search, a stage of a pipeline."""
+    child_key: Mapped[str | None]
+    """Its name among its parent's children; given once."""
+    child_order: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """What its parent said when it made it: `parameters`, and whether it `registers` its model."""
+    family_end: Mapped[dict[str, Any] | None] = mapped_column(JSONB(none_as_null=True))
+    """Of a parent: how its present run is to end, once that is decided and its children are over."""
 
 
 class AttemptRow(Base):
