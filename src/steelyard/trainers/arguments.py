@@ -22,38 +22,50 @@ def build_arguments(spec: FineTuneSpec, rank: Rank, output_dir: str, *, prepared
         RunFailure: the spec asks for what this device can't do.
     """
     training = spec.training
-    on_cpu = not torch.cuda.is_available()
-    dtype = spec.model.dtype if spec.model else None
     return SFTConfig(
-        output_dir=output_dir,
-        learning_rate=training.learning_rate,
-        max_steps=training.max_steps or -1,
-        num_train_epochs=training.num_train_epochs or 1.0,
-        per_device_train_batch_size=training.per_device_train_batch_size,
-        gradient_accumulation_steps=training.gradient_accumulation_steps,
-        lr_scheduler_type=training.lr_scheduler_type,
-        warmup_steps=training.warmup_steps,
-        weight_decay=training.weight_decay,
-        max_grad_norm=training.max_grad_norm,
+        **common_arguments(spec, rank, output_dir),
         max_length=training.max_length if training.packing else None,
         packing=training.packing,
         dataset_kwargs={"skip_prepare_dataset": prepared},
         completion_only_loss=False,
         assistant_only_loss=False,
         activation_checkpointing=training.gradient_checkpointing,
-        logging_steps=training.logging_steps,
-        logging_nan_inf_filter=False,
-        seed=training.seed,
-        data_seed=training.seed,
-        use_cpu=on_cpu,
-        bf16=not on_cpu and dtype in (None, "bfloat16"),
-        fp16=not on_cpu and dtype == "float16",
-        dataloader_pin_memory=not on_cpu,
-        save_strategy="no",
-        report_to="none",
-        disable_tqdm=True,
-        **_distribution(spec, rank, on_cpu),
     )
+
+
+def common_arguments(spec: FineTuneSpec, rank: Rank, output_dir: str) -> dict[str, Any]:
+    """Make what the configurations of all of TRL's trainers share. They save and report through us alone.
+
+    Raises:
+        RunFailure: the spec asks for what this device can't do.
+    """
+    training = spec.training
+    on_cpu = not torch.cuda.is_available()
+    dtype = spec.model.dtype if spec.model else None
+    return {
+        "output_dir": output_dir,
+        "learning_rate": training.learning_rate,
+        "max_steps": training.max_steps or -1,
+        "num_train_epochs": training.num_train_epochs or 1.0,
+        "per_device_train_batch_size": training.per_device_train_batch_size,
+        "gradient_accumulation_steps": training.gradient_accumulation_steps,
+        "lr_scheduler_type": training.lr_scheduler_type,
+        "warmup_steps": training.warmup_steps,
+        "weight_decay": training.weight_decay,
+        "max_grad_norm": training.max_grad_norm,
+        "logging_steps": training.logging_steps,
+        "logging_nan_inf_filter": False,
+        "seed": training.seed,
+        "data_seed": training.seed,
+        "use_cpu": on_cpu,
+        "bf16": not on_cpu and dtype in (None, "bfloat16"),
+        "fp16": not on_cpu and dtype == "float16",
+        "dataloader_pin_memory": not on_cpu,
+        "save_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        **_distribution(spec, rank, on_cpu),
+    }
 
 
 def _distribution(spec: FineTuneSpec, rank: Rank, on_cpu: bool) -> dict[str, Any]:

@@ -39,7 +39,7 @@ class Tally:
         if length > longest:
             self._overlong += 1
             if self._training.overlong == "error":
-                raise _too_long(self._rows_before + example.row, length, longest)
+                raise too_long(self._rows_before + example.row, length, longest)
             if self._training.overlong == "drop":
                 return None
             example = Example(example.row, example.input_ids[:longest], example.labels[:longest])
@@ -96,10 +96,11 @@ def _masks_remedy(*, assistant_only: bool) -> str:
     return "Ingest rows whose completions hold text, or set training.completion_only_loss to false."
 
 
-def _too_long(row: int, length: int, max_length: int) -> RunFailure:
+def too_long(row: int, length: int, max_length: int, split: str = "train") -> RunFailure:
+    """Make the failure of a row, counted from 0, that has more tokens than it may."""
     return bad_config(
         Reason.SEQUENCE_TOO_LONG,
-        f"Row {row + 1} of the train split has {length} tokens, more than "
+        f"Row {row + 1} of the {split} split has {length} tokens, more than "
         f"training.max_length {max_length}: raise it, or set training.overlong to truncate or drop.",
         param="training.max_length",
     )

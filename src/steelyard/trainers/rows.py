@@ -7,6 +7,7 @@ from typing import Any
 
 from steelyard.runtime.failures import bad_config
 from steelyard.specs.blocks import DatasetFormat
+from steelyard.specs.methods import METHOD_FORMATS, Method
 from steelyard.specs.states import Reason
 
 Row = dict[str, Any]
@@ -15,29 +16,32 @@ COLUMNS: dict[DatasetFormat, tuple[str, ...]] = {
     "messages": ("messages",),
     "prompt_completion": ("prompt", "completion"),
     "text": ("text",),
+    "preference": ("prompt", "chosen", "rejected"),
+    "unpaired_preference": ("prompt", "completion", "label"),
 }
-"""Columns that supervised fine-tuning needs, by format."""
+"""Columns that training needs, by format."""
 
 
-def read_rows(paths: Sequence[str], shape: DatasetFormat, split: str) -> list[Row]:
+def read_rows(paths: Sequence[str], shape: DatasetFormat, split: str, method: Method = "sft") -> list[Row]:
     """Read all rows of a split, in order.
 
     Raises:
-        RunFailure: a file is missing, a row is not of the format, or there is no row at all.
+        RunFailure: a file is missing, a row is not of the format, the method doesn't learn from the format, or
+            there is no row at all.
     """
-    _require_shape(shape)
+    _require_shape(shape, method)
     rows = [row for path in paths for row in _read_file(Path(path), shape)]
-    require_rows(rows, shape, split)
+    require_rows(rows, shape, split, method)
     return rows
 
 
-def require_rows(rows: Sequence[object], shape: DatasetFormat, split: str) -> None:
+def require_rows(rows: Sequence[object], shape: DatasetFormat, split: str, method: Method = "sft") -> None:
     """Refuse a split that can't be trained on.
 
     Raises:
         RunFailure: it holds nothing, or rows of another shape.
     """
-    _require_shape(shape)
+    _require_shape(shape, method)
     if not rows:
         raise bad_config(
             Reason.DATASET_EMPTY,
@@ -46,11 +50,12 @@ def require_rows(rows: Sequence[object], shape: DatasetFormat, split: str) -> No
         )
 
 
-def _require_shape(shape: DatasetFormat) -> None:
-    if shape not in COLUMNS:
+def _require_shape(shape: DatasetFormat, method: Method) -> None:
+    fitting = METHOD_FORMATS[method]
+    if shape not in fitting:
         raise bad_config(
             Reason.BAD_CONFIG,
-            f"Supervised fine-tuning takes messages, prompt_completion or text, not {shape}.",
+            f"Method {method} learns from {' or '.join(fitting)} data, not {shape}.",
             param="dataset.format",
         )
 
