@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 import uvicorn
-from tests.databases import api_dsn
+from tests.databases import api_dsn, worker_dsn
 
 from steelyard.api.app import create_app
 from steelyard.api.mlflow_owners import MlflowOwners
@@ -88,6 +88,9 @@ class ControlPlane:
 
     url: str
     database: Database
+    """As its owner, who may prepare what a test needs."""
+    workers: Database
+    """As workers log in to it."""
     services: Services
     lifecycle: LifecycleService
     endings: EndingService
@@ -126,6 +129,7 @@ async def serve(
     `clock` is what jobs and their cost go by.
     """
     walled = Database(api_dsn(dsn), name="api")
+    workers = Database(worker_dsn(dsn), pool_size=20, pool_timeout_seconds=60, name="worker")
     tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
     folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
     uploads = UploadService(walled, folder / "uploads")
@@ -201,14 +205,15 @@ async def serve(
                 url=url,
                 database=database,
                 services=services,
-                lifecycle=LifecycleService(database, folders, "local", LEASE_SECONDS, clock),
-                endings=EndingService(database, folders, clock),
+                workers=workers,
+                lifecycle=LifecycleService(workers, folders, "local", LEASE_SECONDS, clock),
+                endings=EndingService(workers, folders, clock),
                 launching=LaunchService(
-                    database, folders, tokens, SecretService(database, secret_keys), url, None, LEASE_SECONDS
+                    workers, folders, tokens, SecretService(workers, secret_keys), url, None, LEASE_SECONDS
                 ),
-                secrets=SecretService(database, secret_keys),
-                datasets=DatasetService(database, UploadService(database, folder / "uploads")),
-                admission=AdmissionService(database, clock, timedelta(seconds=LEASE_SECONDS)),
+                secrets=SecretService(workers, secret_keys),
+                datasets=DatasetService(workers, UploadService(workers, folder / "uploads")),
+                admission=AdmissionService(workers, clock, timedelta(seconds=LEASE_SECONDS)),
                 folders=folders,
             )
             server.should_exit = True
@@ -216,5 +221,6 @@ async def serve(
             await services.refusals.close()
             await services.authenticator.close()
             await walled.close()
+            await workers.close()
             tasks[1].cancel()
             await asyncio.gather(tasks[1], return_exceptions=True)

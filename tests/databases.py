@@ -13,7 +13,7 @@ import shutil
 import signal
 import tempfile
 import time
-from collections.abc import AsyncGenerator, Generator, Iterator
+from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from steelyard.server.home import (
     API_ROLE,
     DATABASE_NAME,
     DATABASE_ROLE,
+    WORKER_ROLE,
     HomeLayout,
     read_secret,
     socket_dsn,
@@ -56,7 +57,7 @@ class TestServer:
     admin: Engine
 
     def dsn(self, database: str) -> str:
-        """Return the DSN of a database as the platform's own role."""
+        """Return the DSN of a database as its owner."""
         password = read_secret(self.layout.database_password)
         return socket_dsn(self.sockets, DATABASE_ROLE, database, password)
 
@@ -109,7 +110,7 @@ def database_name(postgres_server: TestServer) -> Iterator[str]:
 
 @pytest.fixture
 def database_dsn(postgres_server: TestServer, database_name: str) -> str:
-    """The test's own database, as the platform connects to it."""
+    """The test's own database, as its owner connects to it."""
     return postgres_server.dsn(database_name)
 
 
@@ -129,12 +130,29 @@ async def database(database_dsn: str) -> AsyncGenerator[Database]:
     await database.close()
 
 
+@pytest.fixture
+async def workers(database_dsn: str) -> AsyncGenerator[Database]:
+    """The test's own database, as workers log in to it."""
+    database = Database(worker_dsn(database_dsn), name="test-worker")
+    yield database
+    await database.close()
+
+
 def api_dsn(dsn: str) -> str:
-    """Return the DSN of a test's database as the api logs in to it, from the platform's own."""
+    """Return the DSN of a test's database as the api logs in to it, from the owner's."""
+    return _dsn_as(API_ROLE, dsn, lambda layout: layout.api_database_password)
+
+
+def worker_dsn(dsn: str) -> str:
+    """Return the DSN of a test's database as workers log in to it, from the owner's."""
+    return _dsn_as(WORKER_ROLE, dsn, lambda layout: layout.worker_database_password)
+
+
+def _dsn_as(role: str, dsn: str, password_file: Callable[[HomeLayout], Path]) -> str:
     url = make_url(dsn)
     sockets = str(url.query["host"])
-    password = read_secret(_homes[sockets].api_database_password)
-    return socket_dsn(Path(sockets), API_ROLE, url.database or "", password)
+    password = read_secret(password_file(_homes[sockets]))
+    return socket_dsn(Path(sockets), role, url.database or "", password)
 
 
 def make_engine(dsn: str) -> Engine:

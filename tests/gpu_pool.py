@@ -135,8 +135,8 @@ async def open_pool(plane: ControlPlane, clock: HandClock, lease_seconds: float,
     """Give a control plane nodes of eight priced GPUs."""
     await price(plane.database, FLAVOR, PRICE)
     await report_nodes(plane, nodes)
-    metering = MeteringService(plane.database, lease_seconds, clock)
-    return Pool(plane, clock, nodes, BudgetKeeper(plane.database, metering, clock), metering)
+    metering = MeteringService(plane.workers, lease_seconds, clock)
+    return Pool(plane, clock, nodes, BudgetKeeper(plane.workers, metering, clock), metering)
 
 
 async def report_nodes(plane: ControlPlane, count: int) -> None:

@@ -62,7 +62,7 @@ def relay_of(plane: ControlPlane, mirror: RegistryMirror) -> Relay:
         MIRROR_TOPIC: Carrier(mirror.follow, 0.0, 0.0),
         RESTORE_TOPIC: Carrier(mirror.restore, 0.0, 0.0),
     }
-    return Relay(plane.database, plane.services.listener, carriers)
+    return Relay(plane.workers, plane.services.listener, carriers)
 
 
 async def waiting(plane: ControlPlane) -> int:

@@ -66,8 +66,8 @@ class FailingOnce:
 
 
 @pytest.fixture
-def trail(database: Database, tmp_path: Path) -> Trail:
-    return Trail(database, tmp_path / "checkpoints")
+def trail(workers: Database, tmp_path: Path) -> Trail:
+    return Trail(workers, tmp_path / "checkpoints")
 
 
 class TestOrder:

@@ -34,9 +34,9 @@ WHOLE_CHANGES = [
 
 
 @pytest.fixture
-async def trail(database: Database, tmp_path: Path) -> Trail:
+async def trail(workers: Database, tmp_path: Path) -> Trail:
     """Six rows, sealed in two rounds of three."""
-    trail = Trail(database, tmp_path / "checkpoints")
+    trail = Trail(workers, tmp_path / "checkpoints")
     await trail.act(ROWS)
     assert await trail.sealer(batch_rows=3).seal_all() == ROWS
     assert (await trail.verify()).intact

@@ -350,7 +350,7 @@ def sweeper(plane: ControlPlane, days: int = 0) -> SweepingService:
     """The worker's sweeper, so many days from now."""
     folder = plane.folders.objects.parent
     return SweepingService(
-        plane.database, plane.folders.objects, folder / "uploads", folder / "work",
+        plane.workers, plane.folders.objects, folder / "uploads", folder / "work",
         lambda: datetime.now(UTC) + timedelta(days=days), folder / "cache",
     )  # fmt: skip
 

@@ -328,13 +328,13 @@ async def _upload(
 async def _carry_out(plane: ControlPlane, job_id: str, tmp_path: Path) -> None:
     """Bring a job to the end of its evaluation as workflow, executor and watcher would."""
     preparation = PreparationService(
-        plane.database,
+        plane.workers,
         DatasetFileService(tmp_path / "cache", lambda _version, _split, _out: 0),
         tmp_path / "models",
         lambda _name: None,
-        SuiteFolderService(plane.database, plane.folders.objects, tmp_path / "suites"),
+        SuiteFolderService(plane.workers, plane.folders.objects, tmp_path / "suites"),
         plane.folders,
-        TokenizedService(plane.database, tmp_path / "tokenized"),
+        TokenizedService(plane.workers, tmp_path / "tokenized"),
     )
     prepared = await preparation.prepare(job_id)
     assert prepared.ready, prepared.message
@@ -351,7 +351,7 @@ async def _carry_out(plane: ControlPlane, job_id: str, tmp_path: Path) -> None:
         (folder / SECRETS_NAME / name).write_text(value)
     code = await asyncio.to_thread(_evaluate, folder / RUN_NAME)
     assert code == ExitCode.DONE, (folder / "outcome.json").read_text()
-    collecting = EvaluationService(plane.database, plane.folders)
+    collecting = EvaluationService(plane.workers, plane.folders)
     assert await collecting.collect(started.attempt_id) == 1
     assert await collecting.collect(started.attempt_id) == 0
     await plane.lifecycle.move(job_id, 0, JobState.SUCCEEDED, None, "done", release=True)

@@ -53,7 +53,7 @@ async def test_a_small_run_after_the_approval_changes_nothing_and_a_whole_one_vo
     await promote(plane, version, Alias.DEV)
     waiting = await promote(plane, version, Alias.STAGING)
     await evaluate(plane.database, version, 0.1, n=8, settings_digest=EIGHT)
-    service = PromotionService(plane.database)
+    service = PromotionService(plane.workers)
     assert (await service.settle(waiting.id)).state is PromotionState.AWAITING_APPROVAL
     await evaluate(plane.database, version, 0.2, n=400)
     assert (await service.settle(waiting.id)).state is PromotionState.VOID
@@ -123,6 +123,6 @@ async def test_another_content_of_the_organization_s_suite_voids_what_was_approv
         with (changed / "modules.jsonl").open("a") as file:
             file.write('{"name": "os.getcwd", "module": "os"}\n')
         await client.suites.add(changed, organization="default")
-    assert (await PromotionService(plane.database).settle(waiting.id)).state is PromotionState.VOID
+    assert (await PromotionService(plane.workers).settle(waiting.id)).state is PromotionState.VOID
     shown = await plane.services.approvals.get(ANN, "default", waiting.id)
     assert "the gates" in shown.message, (MODEL, shown.message)

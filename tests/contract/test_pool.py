@@ -152,7 +152,7 @@ class TestInterruptions:
         answer = await http.post(f"/v1/nodes/{node}/interruption", json=notice)
         assert (answer.status_code, answer.json()["state"]) == (202, "interrupted"), answer.text
         assert (await pool.report(attempt, 2)).stop
-        seen = await SupervisionService(pool.plane.database, pool.clock).look_at(attempt.id)
+        seen = await SupervisionService(pool.plane.workers, pool.clock).look_at(attempt.id)
         assert (seen.stop_reason, seen.node_left_seconds) == ("spot_interrupted", 30.0)
 
         await pool.end(attempt, OutcomeKind.CHECKPOINTED)
@@ -249,7 +249,7 @@ class TestIdleReclaim:
         assert (await http.put("/v1/projects/default/idle-policy", json=rule)).json()["idle_is_own"]
         attempt = await pool.start(await pool.submit(gpus=4))
         await pool.report(attempt, 5)
-        keeper = IdleKeeper(pool.plane.database, pool.clock)
+        keeper = IdleKeeper(pool.plane.workers, pool.clock)
         await keeper.run_round()
         await self._until(pool, keeper, attempt.id, 270)
         assert not (await pool.report(attempt, 5)).stop
@@ -277,7 +277,7 @@ class TestIdleReclaim:
 
     async def test_steps_keep_it_busy_and_take_a_warning_back(self, pool: Pool) -> None:
         attempt = await pool.start(await pool.submit(gpus=4))
-        keeper = IdleKeeper(pool.plane.database, pool.clock)
+        keeper = IdleKeeper(pool.plane.workers, pool.clock)
         for step in range(1, 100):
             await pool.report(attempt, step)
             pool.clock.forward(45)
@@ -289,7 +289,7 @@ class TestIdleReclaim:
     ) -> None:
         attempt = await pool.start(await pool.submit(gpus=4))
         assert (await pool.job(attempt.job_id)).attempts[0].gpu_utilisation is None
-        keeper = IdleKeeper(pool.plane.database, pool.clock)
+        keeper = IdleKeeper(pool.plane.workers, pool.clock)
         for step in range(1, 46):
             await pool.report(attempt, step, gpu_utilisation=0.04)
             pool.clock.forward(45)

@@ -84,7 +84,7 @@ async def approve(plane: ControlPlane, promotion: PromotionView, by: Actor) -> P
 
 
 async def settle(plane: ControlPlane, promotion: PromotionView) -> PromotionView:
-    await PromotionService(plane.database).settle(promotion.id)
+    await PromotionService(plane.workers).settle(promotion.id)
     return await plane.services.approvals.get(ADMIN, PROJECT, promotion.id)
 
 
@@ -254,7 +254,7 @@ class TestWhatChanged:
 
     async def test_it_expires(self, plane: ControlPlane, waiting: PromotionView) -> None:
         assert waiting.expires_at is not None
-        late = PromotionService(plane.database, lambda: waiting.expires_at or datetime.now(UTC))
+        late = PromotionService(plane.workers, lambda: waiting.expires_at or datetime.now(UTC))
         await self._approved(plane, waiting)
         assert (await late.settle(waiting.id)).state is PromotionState.EXPIRED
         assert not await log_of(plane)
@@ -274,10 +274,10 @@ class TestFreezes:
         thaw = await self._freeze(plane)
         await approve(plane, waiting, ANN)
         await approve(plane, waiting, BEN)
-        standing = await PromotionService(plane.database).settle(waiting.id)
+        standing = await PromotionService(plane.workers).settle(waiting.id)
         assert (standing.state, standing.wake_at) == (PromotionState.AWAITING_THAW, thaw)
         assert not await log_of(plane)
-        later = await PromotionService(plane.database, lambda: thaw).settle(waiting.id)
+        later = await PromotionService(plane.workers, lambda: thaw).settle(waiting.id)
         assert later.state is PromotionState.PROMOTED
 
     async def test_only_an_owner_overrides_it(self, plane: ControlPlane, waiting: PromotionView) -> None:

@@ -49,7 +49,7 @@ async def promote(
     asked = await plane.services.promotions.request(
         by, PROJECT, MODEL, PromoteRequest(version=version, to=to), None
     )
-    service = PromotionService(plane.database)
+    service = PromotionService(plane.workers)
     await service.check(asked.id)
     await service.settle(asked.id)
     for approver in approvers:
@@ -222,7 +222,7 @@ async def test_the_routes_speak_the_same(plane: ControlPlane, tmp_path: Path) ->
     version = await shelve(plane, tmp_path, by=ADMIN)
     async with plane.http() as http:
         asked = await _ask(http, version, "dev")
-        service = PromotionService(plane.database)
+        service = PromotionService(plane.workers)
         await service.check(asked["id"])
         await service.settle(asked["id"])
         done = (await http.get(f"/v1/projects/default/promotions/{asked['id']}")).json()

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 from sqlalchemy import Engine, event, text
 from tests.control_plane import ADMIN, LEASE_SECONDS, serve
+from tests.databases import worker_dsn
 from tests.gpu_pool import FLAVOR, HandClock, Pool, gpu_spec, open_pool
 
 from steelyard.compute.settings import scheduler_policy
@@ -88,7 +89,7 @@ class TestPromises:
         rival = await queue(pool, "bob", 8, priority=1000)
         await pool.end(attempts[victim], OutcomeKind.CHECKPOINTED)
         await released(pool, victim)
-        another = AdmissionService(pool.plane.database, pool.clock)
+        another = AdmissionService(pool.plane.workers, pool.clock)
         await pass_time(pool, 1)
         assert await another.run_round() == 1
         held = {row.job_id: row.node for row in await rows(pool, "SELECT job_id, node FROM allocations")}
@@ -206,7 +207,7 @@ class TestLeaders:
         self, pool: Pool, superuser: Engine, database_dsn: str
     ) -> None:
         job_id = await queue(pool, "bob", 1)
-        dead = Database(database_dsn, name="dead-leader")
+        dead = Database(worker_dsn(database_dsn), name="dead-leader")
         holding, killed = asyncio.Event(), asyncio.Event()
 
         async def lead() -> None:
@@ -239,7 +240,7 @@ class TestLeaders:
         await queue(pool, "bob", 1)
         async with pool.plane.database.transaction() as session:
             assert await session.scalar(text("SELECT pg_try_advisory_xact_lock(7316111)"))
-            await AdmissionService(pool.plane.database, pool.clock).look()
+            await AdmissionService(pool.plane.workers, pool.clock).look()
         assert await rows(pool, "SELECT * FROM allocations") == []
         assert (await pool.plane.admission.lead_round()).grants == 1
 
@@ -286,7 +287,7 @@ class TestCrowds:
         rng = random.Random(4)
         await quota(pool, "ann", 4, borrowing_limit=2)
         await quota(pool, "bob", 6, borrowing_limit=4, lending_limit=3)
-        leaders = [AdmissionService(pool.plane.database, pool.clock) for _ in range(3)]
+        leaders = [AdmissionService(pool.plane.workers, pool.clock) for _ in range(3)]
         jobs = [
             await queue(
                 pool,

@@ -99,7 +99,7 @@ async def test_a_rotation_wraps_anew_and_the_old_key_can_go(
         await put(http, name)
     fresh = add_key(keys)
     await put(http, "THREE")
-    service = SecretService(plane.database, KeyFile(keys))
+    service = SecretService(plane.workers, KeyFile(keys))
     assert await service.rewrap_all() == 2
     assert await service.rewrap_all() == 0
     drop_keys(keys, {"k1"})
@@ -111,7 +111,7 @@ async def test_a_rotation_wraps_anew_and_the_old_key_can_go(
 async def test_values_set_while_keys_rotate_all_open_after(
     plane: ControlPlane, http: httpx.AsyncClient, keys: Path
 ) -> None:
-    service = SecretService(plane.database, KeyFile(keys))
+    service = SecretService(plane.workers, KeyFile(keys))
 
     async def rotate() -> None:
         for _ in range(5):

@@ -67,7 +67,7 @@ async def test_a_suite_is_in_the_bucket_and_any_node_makes_its_folder(
     assert unencrypted(heads_of(bucket)) == []
     shutil.rmtree(plane.folders.objects)
     node = tmp_path / "another-node"
-    service = SuiteFolderService(plane.database, node / "objects", node / "suites")
+    service = SuiteFolderService(plane.workers, node / "objects", node / "suites")
     (folder,) = await service.materialise(_DEFAULT, [f"mine@{view.digest}"])
     for path in paths:
         assert (Path(folder.path or "") / path.relative_to(_EXAMPLE)).read_bytes() == path.read_bytes()
@@ -127,6 +127,6 @@ async def test_a_dataset_is_read_on_any_node_and_leaves_the_bucket_with_its_last
         verified = await http.get("/v1/projects/default/datasets/chats@v1/verification", timeout=60)
         assert verified.json()["whole"]
         assert (await http.delete("/v1/projects/default/datasets/chats@v1")).status_code == 200
-    sweeping = SweepingService(plane.database, plane.folders.objects, tmp_path / "uploads", tmp_path / "work")
+    sweeping = SweepingService(plane.workers, plane.folders.objects, tmp_path / "uploads", tmp_path / "work")
     assert await sweeping.sweep() > 0
     assert heads_of(bucket).keys() == before

@@ -63,7 +63,7 @@ async def plane(
 
 @pytest.fixture
 def storing_service(plane: ControlPlane) -> StoringService:
-    return StoringService(plane.database, plane.folders)
+    return StoringService(plane.workers, plane.folders)
 
 
 def _point_to(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
@@ -105,7 +105,7 @@ async def test_superseded_checkpoints_leave_the_bucket_and_damaged_ones_are_pass
         async with storing_service.keeping_up(attempt_id) as finish:
             await finish(None)
     assert await _statuses(plane, job_id) == {5: "deleted", 10: "available", 15: "available"}
-    sweeping = CheckpointSweepingService(plane.database, plane.folders)
+    sweeping = CheckpointSweepingService(plane.workers, plane.folders)
     assert [await sweeping.sweep(), await sweeping.sweep()] == [1, 0]
     assert await _statuses(plane, job_id) == {5: "deleted", 10: "available", 15: "available"}
     heads = heads_of(bucket)

@@ -51,7 +51,9 @@ async def walled(
         )
         await session.execute(text(nobody))
     seen = (
-        Database(api_dsn(database_dsn)) if request.param == "login" else Database(database_dsn, walled=True)
+        Database(api_dsn(database_dsn))
+        if request.param == "login"
+        else Database(database_dsn, takes_on="api")
     )
     yield seen
     await seen.close()
@@ -183,7 +185,7 @@ async def test_sql_run_as_the_api_becomes_nobody_else(database_dsn: str, stateme
 
 async def test_a_login_that_could_be_the_owner_is_told_apart(database: Database, database_dsn: str) -> None:
     api = Database(api_dsn(database_dsn))
-    fallback = Database(database_dsn, walled=True)
+    fallback = Database(database_dsn, takes_on="api")
     for login, passes in ((api, False), (fallback, True), (database, True)):
         async with login.transaction() as session:
             assert await can_pass_wall(session) is passes

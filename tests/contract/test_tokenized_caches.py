@@ -400,7 +400,7 @@ class TestSweeping:
 def sweeper(plane: ControlPlane, tmp_path: Path, days: int) -> TokenSweepingService:
     """Return a sweeper that lives some days from now."""
     return TokenSweepingService(
-        plane.database, tmp_path / "tokenized", clock=lambda: datetime.now(UTC) + timedelta(days=days)
+        plane.workers, tmp_path / "tokenized", clock=lambda: datetime.now(UTC) + timedelta(days=days)
     )
 
 

@@ -95,7 +95,7 @@ def sender_of(
     async def resolve(_target: Target) -> list[str]:
         return list(addresses)
 
-    return WebhookSender(plane.database, SECRETS, policy, client, resolve if addresses else None)
+    return WebhookSender(plane.workers, SECRETS, policy, client, resolve if addresses else None)
 
 
 async def test_an_event_arrives_signed_and_once(
@@ -106,7 +106,7 @@ async def test_an_event_arrives_signed_and_once(
     await hook(plane, url, "alias.moved")
     await act(plane)
     carriers = {WEBHOOK_TOPIC: Carrier(sender_of(plane, client).deliver, 0.0, 0.0)}
-    relay = Relay(plane.database, plane.services.listener, carriers)
+    relay = Relay(plane.workers, plane.services.listener, carriers)
 
     await relay.relay()
     await relay.relay()

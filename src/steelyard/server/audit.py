@@ -28,7 +28,7 @@ from steelyard.governance.audit.selection import Selection
 from steelyard.governance.audit.verification import KeptCheckpoint, Report, TrailCheck
 from steelyard.kit.errors import InvalidRequest, NotFound, SteelyardError, TamperedTrail, Unavailable
 from steelyard.server.console import print_error
-from steelyard.server.home import HomeLayout, database_dsn
+from steelyard.server.home import HomeLayout, worker_login
 from steelyard.server.settings import Settings
 from steelyard.storage.database import Database
 
@@ -149,9 +149,8 @@ def _line_writer(format_: str) -> Callable[[SealedRow | LooseRow], str]:
 async def _reading() -> AsyncGenerator[AsyncSession]:
     """Open one unchanging view of the database."""
     settings = Settings()
-    database = Database(
-        database_dsn(settings.home, settings.database_dsn), pool_size=1, name="steelyard-audit"
-    )
+    login = worker_login(settings.home, settings.worker_database_dsn, settings.database_dsn)
+    database = Database(login.dsn, pool_size=1, name="steelyard-audit", takes_on=login.takes_on)
     try:
         async with database.transaction() as session:
             await repository.freeze(session)

@@ -91,12 +91,12 @@ from steelyard.rollouts.webhooks import WebhookService
 from steelyard.runtime.files import write_atomically
 from steelyard.server import keys
 from steelyard.server.home import (
-    ApiLogin,
+    DatabaseLogin,
     HomeLayout,
     PlatformAddresses,
     api_login,
-    database_dsn,
     read_platform,
+    worker_login,
 )
 from steelyard.server.keys import read_token_key
 from steelyard.server.login import build_login
@@ -141,8 +141,8 @@ class Ground:
         await self.database.close()
 
 
-def lay_ground(settings: Settings, process: str, pool_size: int, login: ApiLogin | None = None) -> Ground:
-    """Build what every process needs. Opens no connection yet. Without a `login`, as the database's owner.
+def lay_ground(settings: Settings, process: str, pool_size: int, login: DatabaseLogin) -> Ground:
+    """Build what every process needs. Opens no connection yet.
 
     Raises:
         Unavailable: the platform was never started in this home.
@@ -151,16 +151,14 @@ def lay_ground(settings: Settings, process: str, pool_size: int, login: ApiLogin
     bucket_of_environment()
     layout = HomeLayout(settings.home)
     addresses = read_platform(settings.home)
-    dsn = login.dsn if login else database_dsn(settings.home, settings.database_dsn)
-    walled = login is not None and login.as_owner
-    database = Database(dsn, pool_size=pool_size, name=f"steelyard-{process}", walled=walled)
+    database = Database(login.dsn, pool_size=pool_size, name=f"steelyard-{process}", takes_on=login.takes_on)
     key = read_token_key(layout)
     return Ground(
         settings=settings,
         layout=layout,
         addresses=addresses,
         database=database,
-        listener=Listener(dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, MODEL_EVENTS_CHANNEL, QUEUE_CHANNEL)),
+        listener=Listener(login.dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, MODEL_EVENTS_CHANNEL, QUEUE_CHANNEL)),
         executor=LocalExecutor(addresses.forkserver_socket),
         attempt_tokens=keys.attempt_tokens(key),
         session_tokens=keys.session_tokens(key),
@@ -266,7 +264,8 @@ class WorkerParts:
 
 def build_worker(settings: Settings) -> WorkerParts:
     """Build a worker's services."""
-    ground = lay_ground(settings, "worker", _WORKER_POOL)
+    login = worker_login(settings.home, settings.worker_database_dsn, settings.database_dsn)
+    ground = lay_ground(settings, "worker", _WORKER_POOL, login)
     database, folders = ground.database, ground.folders
     mlflow = Mlflow(ground.mlflow)
     public_url = settings.public_url or ground.addresses.api_url

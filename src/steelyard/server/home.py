@@ -3,6 +3,7 @@
 import hashlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
@@ -13,6 +14,8 @@ DATABASE_NAME = "steelyard"
 DATABASE_ROLE = "steelyard"
 API_ROLE = "steelyard_api"
 """Of migration 0011: what the api logs in as. It owns nothing and can become nobody else."""
+WORKER_ROLE = "steelyard_worker"
+"""Of migration 0021: what workers log in as. It owns nothing either, and sees all projects."""
 MLFLOW_DATABASE = "mlflow"
 MLFLOW_ROLE = "mlflow"
 MLFLOW_PREFIX = "/mlflow"
@@ -71,13 +74,18 @@ class HomeLayout:
 
     @property
     def database_password(self) -> Path:
-        """Password of the platform's own database role."""
+        """Password of the role that owns the database; migrations alone log in as it."""
         return self.secrets / "database.password"
 
     @property
     def api_database_password(self) -> Path:
         """Password of the database role that the api logs in as."""
         return self.secrets / "api-database.password"
+
+    @property
+    def worker_database_password(self) -> Path:
+        """Password of the database role that workers log in as."""
+        return self.secrets / "worker-database.password"
 
     @property
     def mlflow_password(self) -> Path:
@@ -204,9 +212,9 @@ def read_platform(home: Path) -> PlatformAddresses:
 
 
 def database_dsn(home: Path, configured: str | None = None) -> str:
-    """Return the DSN of the platform's database: `configured` if given, or else the embedded server's.
+    """Return the DSN of the database's owner: `configured` if given, or else the embedded server's.
 
-    It holds the password: keep it out of logs and argv.
+    For migrations. It holds the password: keep it out of logs and argv.
 
     Raises:
         Unavailable: there is no embedded server in `home`, or its password can't be read.
@@ -218,29 +226,40 @@ def database_dsn(home: Path, configured: str | None = None) -> str:
 
 
 @dataclass(frozen=True)
-class ApiLogin:
-    """How the api logs in to the database. The DSN holds a password: keep it out of logs and argv."""
+class DatabaseLogin:
+    """How a process logs in to the database. The DSN holds a password: keep it out of logs and argv."""
 
     dsn: str
-    as_owner: bool
-    """The role that logs in owns the tables, so the api takes on another, which is no wall for SQL of an
-    attacker's: it can go back."""
+    takes_on: Literal["api", "worker"] | None = None
+    """Who logs in owns the tables, so the process takes on this one's role, which is no wall for SQL of an
+    attacker's: it can go back. None: he is nobody who owns anything."""
 
 
-def api_login(home: Path, configured: str | None = None, owners: str | None = None) -> ApiLogin:
+def api_login(home: Path, configured: str | None = None, owners: str | None = None) -> DatabaseLogin:
     """Return how the api logs in: `configured` if given, as the owner (`owners`) of an existing server's
     database if that alone is, or else as the embedded server's role for it.
 
     Raises:
         Unavailable: there is no embedded server in `home`, or the password can't be read.
     """
-    if configured:
-        return ApiLogin(configured, as_owner=False)
-    if owners:
-        return ApiLogin(owners, as_owner=True)
+    if configured or owners:
+        return _existing_login("api", configured, owners)
     layout = HomeLayout(home)
-    dsn = embedded_dsn(layout, API_ROLE, DATABASE_NAME, layout.api_database_password)
-    return ApiLogin(dsn, as_owner=False)
+    return DatabaseLogin(embedded_dsn(layout, API_ROLE, DATABASE_NAME, layout.api_database_password))
+
+
+def worker_login(home: Path, configured: str | None = None, owners: str | None = None) -> DatabaseLogin:
+    """As `api_login`, for workers and for the commands that read the database on the server's machine."""
+    if configured or owners:
+        return _existing_login("worker", configured, owners)
+    layout = HomeLayout(home)
+    return DatabaseLogin(embedded_dsn(layout, WORKER_ROLE, DATABASE_NAME, layout.worker_database_password))
+
+
+def _existing_login(
+    process: Literal["api", "worker"], configured: str | None, owners: str | None
+) -> DatabaseLogin:
+    return DatabaseLogin(configured) if configured else DatabaseLogin(owners or "", process)
 
 
 def embedded_dsn(layout: HomeLayout, role: str, database: str, password_file: Path) -> str:

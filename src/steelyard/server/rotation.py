@@ -22,7 +22,7 @@ from steelyard.governance.identity import Actor
 from steelyard.governance.secrets.service import SecretService
 from steelyard.kit.errors import Conflict, SteelyardError, Unavailable
 from steelyard.server.console import print_error
-from steelyard.server.home import HomeLayout, database_dsn
+from steelyard.server.home import HomeLayout, worker_login
 from steelyard.server.settings import Settings
 from steelyard.storage.database import Database
 from steelyard.storage.encryption import KeyFile, add_key, drop_keys, read_keys
@@ -95,8 +95,9 @@ async def _usage(database: Database) -> dict[str, int]:
 
 
 def _open(settings: Settings) -> tuple[HomeLayout, Database]:
-    dsn = database_dsn(settings.home, settings.database_dsn)
-    return HomeLayout(settings.home), Database(dsn, pool_size=1, name="steelyard-keys")
+    login = worker_login(settings.home, settings.worker_database_dsn, settings.database_dsn)
+    database = Database(login.dsn, pool_size=1, name="steelyard-keys", takes_on=login.takes_on)
+    return HomeLayout(settings.home), database
 
 
 @contextmanager

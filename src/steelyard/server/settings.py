@@ -22,10 +22,13 @@ class Settings(BaseSettings):
     home: Path = default_home()
     """State of the embedded platform."""
     database_dsn: str | None = None
-    """`postgresql://...` of an existing server. Unset: the embedded one."""
+    """`postgresql://...` of an existing server, as the owner, who migrates. Unset: the embedded one."""
     api_database_dsn: str | None = None
     """As whom the api logs in to an existing server: a role that owns nothing, `<owner>_api` or a member of
     it. Unset: as the owner, taking on that role."""
+    worker_database_dsn: str | None = None
+    """As whom workers log in to an existing server: `<owner>_worker` or a member of it. Unset: as the owner,
+    taking on that role."""
     temporal_address: str | None = None
     """`host:port` of an existing Temporal cluster. Unset: the embedded one."""
     temporal_namespace: str = "default"

@@ -27,6 +27,7 @@ from steelyard.server.dispatcher import TASK_QUEUE, Dispatcher
 from steelyard.server.idleness import keep_gpus_busy
 from steelyard.server.node_agent import report_nodes
 from steelyard.server.object_store import require_object_store
+from steelyard.server.roles import look_at_login
 from steelyard.server.settings import Settings
 from steelyard.server.telemetry import set_up_telemetry
 from steelyard.server.temporal import connect
@@ -63,6 +64,7 @@ async def _run(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     listener = parts.ground.listener
+    looking = asyncio.create_task(look_at_login(parts.ground.database, "worker"))
     tasks = [
         asyncio.create_task(listener.run(), name="listener"),
         asyncio.create_task(report_nodes(settings, parts.admission), name="node agent"),
@@ -78,9 +80,9 @@ async def _run(settings: Settings) -> None:
     ]
     stopping = asyncio.create_task(stop.wait())
     done, _ = await asyncio.wait([*tasks, stopping], return_when=asyncio.FIRST_COMPLETED)
-    for task in tasks:
+    for task in (*tasks, looking):
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    await asyncio.gather(*tasks, looking, return_exceptions=True)
     await parts.ground.close()
     for task in done - {stopping}:
         task.result()

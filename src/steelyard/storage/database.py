@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
+from typing import Literal
 
 from sqlalchemy import URL, make_url
 from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
@@ -10,7 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_asyn
 
 from steelyard.kit.errors import Overloaded, StorageFull, Unavailable
 from steelyard.storage import scopes
-from steelyard.storage.dsn import api_role, split_tls
+from steelyard.storage.dsn import role_beside, split_tls
 
 _STATEMENT_TIMEOUT_MS = 15_000
 _AWAY = frozenset({"57P01", "57P02", "57P03", "53300"})
@@ -26,9 +27,10 @@ class Database:
         dsn: `postgresql://...`, with `sslmode` and its files as for libpq; the driver is asyncpg whatever the
             scheme says.
         pool_size: connections at most; a transaction beyond them waits `pool_timeout_seconds`, then 429.
-        walled: the DSN logs in as the tables' owner: take on the role that owns none, so that row-level
-            security holds. A transaction sees no row of a project then before `governance.access` or
-            `storage.scopes` has let it. A DSN that logs in as that role needs none of this.
+        takes_on: the DSN logs in as the tables' owner: take on the role of such a process, which owns none.
+            As the api's, row-level security holds: a transaction sees no row of a project before
+            `governance.access` or `storage.scopes` has let it. A DSN that logs in as that role needs none of
+            this.
     """
 
     def __init__(
@@ -38,10 +40,10 @@ class Database:
         pool_size: int = 10,
         pool_timeout_seconds: float = 5.0,
         name: str = "steelyard",
-        walled: bool = False,
+        takes_on: Literal["api", "worker"] | None = None,
     ) -> None:
         url, tls = split_tls(make_url(dsn))
-        role = {"role": api_role(url)} if walled else {}
+        role = {"role": role_beside(url, takes_on)} if takes_on else {}
         self._engine = create_async_engine(
             url.set(drivername="postgresql+asyncpg"),
             pool_size=pool_size,

@@ -2,7 +2,7 @@
 
 import getpass
 import ssl
-from typing import Any
+from typing import Any, Literal
 
 from sqlalchemy import URL
 
@@ -38,9 +38,12 @@ def split_tls(url: URL) -> tuple[URL, dict[str, Any]]:
         ) from error
 
 
-def api_role(url: URL) -> str:
-    """Return the role that owns nothing and that the api takes on: that of migration 0011."""
-    return f"{url.username or getpass.getuser()}_api"
+def role_beside(url: URL, process: Literal["api", "worker"]) -> str:
+    """Return the role that owns nothing and that a process takes on in place of the owner, who logs in.
+
+    Migrations 0011 and 0021 made them.
+    """
+    return f"{url.username or getpass.getuser()}_{process}"
 
 
 def _context(mode: str, given: dict[str, str]) -> ssl.SSLContext:

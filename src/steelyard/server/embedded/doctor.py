@@ -142,11 +142,13 @@ def _ports(layout: HomeLayout, settings: Settings) -> Iterator[Finding]:
 def _postgres(layout: HomeLayout, settings: Settings) -> Iterator[Finding]:
     if settings.database_dsn:
         yield _ok("postgres", "an existing server is used (STEELYARD_DATABASE_DSN)")
-        if not settings.api_database_dsn:
+        logins = {"api": settings.api_database_dsn, "worker": settings.worker_database_dsn}
+        for process in (process for process, login in logins.items() if not login):
             yield _warn(
                 "postgres",
-                "the api logs in as the owner of the database, so row-level security won't hold a taken api",
-                "set STEELYARD_API_DATABASE_DSN to a login of the role <owner>_api (docs/access.md)",
+                f"the {process} logs in as the owner of the database, so its role won't hold a taken process",
+                f"set STEELYARD_{process.upper()}_DATABASE_DSN to a login of the role <owner>_{process}"
+                " (docs/access.md)",
             )
         return
     try:

@@ -76,6 +76,7 @@ def make_secrets(layout: HomeLayout) -> None:
     for path in (
         layout.database_password,
         layout.api_database_password,
+        layout.worker_database_password,
         layout.mlflow_password,
         layout.superuser_password,
     ):

@@ -26,6 +26,9 @@ from steelyard.server.home import MLFLOW_PREFIX, HomeLayout, PlatformAddresses
 from steelyard.server.object_store import require_object_store
 from steelyard.server.settings import Settings
 
+_OWNERS_LOGIN = "STEELYARD_DATABASE_DSN"
+_APIS_LOGIN = "STEELYARD_API_DATABASE_DSN"
+_WORKERS_LOGIN = "STEELYARD_WORKER_DATABASE_DSN"
 _FOREIGN_VARIABLES = ("PATH", "TZ", "LD_LIBRARY_PATH", "TMPDIR", "GOMAXPROCS")
 
 
@@ -56,7 +59,9 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     ports = claim_ports(layout, settings.api_port, settings.workers)
     sockets = socket_folder(layout)
     place = None if settings.database_dsn else choose_place(layout)
-    fork_server = forkserver_spec(layout, sockets / "forkserver.sock", ports, ours)
+    of_api = _with_login(ours, _APIS_LOGIN if settings.api_database_dsn else _OWNERS_LOGIN)
+    of_workers = _with_login(ours, _WORKERS_LOGIN if settings.worker_database_dsn else _OWNERS_LOGIN)
+    fork_server = forkserver_spec(layout, sockets / "forkserver.sock", ports, _with_login(ours, None))
     tls = _tls(layout, settings)
     addresses = _addresses(settings, ports, sockets, place, tls)
     if fork_server.disabled is None:
@@ -67,10 +72,10 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     embedded = place is not None
     processes = [
         migrate_spec(layout, ours, embedded_database=embedded),
-        api_spec(layout, addresses.api_port, _of_api(ours, settings), tls),
+        api_spec(layout, addresses.api_port, of_api, tls),
         mlflow_spec(layout, addresses.mlflow_socket, ours, embedded_database=embedded),
         fork_server,
-        *(worker_spec(layout, number, ports, ours) for number in range(1, settings.workers + 1)),
+        *(worker_spec(layout, number, ports, of_workers) for number in range(1, settings.workers + 1)),
     ]
     if not settings.temporal_address:
         processes.insert(0, temporal_spec(layout, ports, foreign))
@@ -79,11 +84,10 @@ def compose_platform(layout: HomeLayout, settings: Settings) -> Platform:
     return Platform(addresses, tuple(processes), _notes(place, layout, sockets))
 
 
-def _of_api(ours: dict[str, str], settings: Settings) -> dict[str, str]:
-    """Return what the api gets of our environment: not how to log in as the owner, where it needn't."""
-    if settings.api_database_dsn is None:
-        return ours
-    return {name: value for name, value in ours.items() if name != "STEELYARD_DATABASE_DSN"}
+def _with_login(ours: dict[str, str], login: str | None) -> dict[str, str]:
+    """Return what a process gets of our environment: of the logins to the database this one alone."""
+    others = {_OWNERS_LOGIN, _APIS_LOGIN, _WORKERS_LOGIN} - {login}
+    return {name: value for name, value in ours.items() if name.upper() not in others}
 
 
 def _tls(layout: HomeLayout, settings: Settings) -> TlsClient | None:

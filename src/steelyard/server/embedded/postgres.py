@@ -26,6 +26,7 @@ from steelyard.server.home import (
     DATABASE_ROLE,
     MLFLOW_DATABASE,
     MLFLOW_ROLE,
+    WORKER_ROLE,
     HomeLayout,
     read_secret,
     socket_dsn,
@@ -136,7 +137,8 @@ async def make_databases(layout: HomeLayout, sockets: Path) -> None:
             await connection.execute("SET log_min_error_statement = panic")
             for role, database, password in owners:
                 await _make_database(connection, role, database, password)
-            await _make_api_role(connection, read_secret(layout.api_database_password))
+            await _make_process_role(connection, API_ROLE, read_secret(layout.api_database_password))
+            await _make_process_role(connection, WORKER_ROLE, read_secret(layout.worker_database_password))
         finally:
             await connection.close(timeout=5)
     except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as error:
@@ -155,13 +157,13 @@ async def _make_database(connection: asyncpg.Connection, role: str, database: st
     await connection.execute(f"REVOKE ALL ON DATABASE {database} FROM PUBLIC")
 
 
-async def _make_api_role(connection: asyncpg.Connection, password: str) -> None:
-    """Make the role that the api logs in as, or give a password to the one that a migration has made."""
-    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", API_ROLE):
-        await connection.execute(f"CREATE ROLE {API_ROLE}")
-    await connection.execute(f"ALTER ROLE {API_ROLE} LOGIN PASSWORD '{password}'")
-    await connection.execute(f"GRANT {API_ROLE} TO {DATABASE_ROLE}")
-    await connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE_NAME} TO {API_ROLE}")
+async def _make_process_role(connection: asyncpg.Connection, role: str, password: str) -> None:
+    """Make the role that a process logs in as, or give a password to the one that a migration has made."""
+    if not await connection.fetchval("SELECT 1 FROM pg_roles WHERE rolname = $1", role):
+        await connection.execute(f"CREATE ROLE {role}")
+    await connection.execute(f"ALTER ROLE {role} LOGIN PASSWORD '{password}'")
+    await connection.execute(f"GRANT {role} TO {DATABASE_ROLE}")
+    await connection.execute(f"GRANT CONNECT ON DATABASE {DATABASE_NAME} TO {role}")
 
 
 def _options(place: PostgresPlace) -> tuple[str, ...]:

@@ -1,4 +1,6 @@
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -7,7 +9,14 @@ from steelyard.server.embedded import ports, services
 from steelyard.server.embedded.doctor import Verdict, examine
 from steelyard.server.embedded.folders import make_secrets, prepare_home
 from steelyard.server.embedded.platform import compose_platform, foreign_environment
-from steelyard.server.home import ApiLogin, HomeLayout, api_login, database_dsn, read_platform
+from steelyard.server.home import (
+    DatabaseLogin,
+    HomeLayout,
+    api_login,
+    database_dsn,
+    read_platform,
+    worker_login,
+)
 from steelyard.server.settings import Settings
 
 
@@ -53,27 +62,43 @@ def test_existing_servers_are_used_and_not_started(layout: HomeLayout) -> None:
         database_dsn(layout.root)
 
 
-def test_the_api_logs_in_as_nobody_who_owns_anything(layout: HomeLayout) -> None:
+@pytest.mark.parametrize(("process", "login"), [("api", api_login), ("worker", worker_login)])
+def test_api_and_workers_log_in_as_nobody_who_owns_anything(
+    layout: HomeLayout, process: Literal["api", "worker"], login: Callable[..., DatabaseLogin]
+) -> None:
     platform = compose_platform(layout, Settings(home=layout.root))
     layout.platform_file.write_text(platform.addresses.model_dump_json())
     make_secrets(layout)
-    embedded = api_login(layout.root)
-    assert "postgresql://steelyard_api:" in embedded.dsn
-    assert not embedded.as_owner
-    owners, own = "postgresql://me:secret@db/steelyard", "postgresql://me_api:other@db/steelyard"
-    assert api_login(layout.root, None, owners) == ApiLogin(owners, as_owner=True)
-    assert api_login(layout.root, own, owners) == ApiLogin(own, as_owner=False)
+    embedded = login(layout.root)
+    assert f"postgresql://steelyard_{process}:" in embedded.dsn
+    assert embedded.takes_on is None
+    owners, own = "postgresql://me:secret@db/steelyard", "postgresql://another:other@db/steelyard"
+    assert login(layout.root, None, owners) == DatabaseLogin(owners, process)
+    assert login(layout.root, own, owners) == DatabaseLogin(own)
 
 
-def test_an_api_with_a_login_of_its_own_is_not_told_the_owners(
-    layout: HomeLayout, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("STEELYARD_DATABASE_DSN", "postgresql://me:secret@db/steelyard")
-    for own in (None, "postgresql://me_api:other@db/steelyard"):
-        settings = Settings(home=layout.root, api_database_dsn=own, temporal_address="temporal:7233")
-        processes = {spec.name: spec for spec in compose_platform(layout, settings).processes}
-        assert ("STEELYARD_DATABASE_DSN" in processes["api"].environment) is (own is None)
-        assert "STEELYARD_DATABASE_DSN" in processes["worker-1"].environment
+def test_each_process_is_told_one_login(layout: HomeLayout, monkeypatch: pytest.MonkeyPatch) -> None:
+    logins = {
+        "STEELYARD_DATABASE_DSN": "postgresql://me:secret@db/steelyard",
+        "STEELYARD_API_DATABASE_DSN": "postgresql://me_api:other@db/steelyard",
+        "STEELYARD_WORKER_DATABASE_DSN": "postgresql://me_worker:third@db/steelyard",
+    }
+    monkeypatch.setenv("STEELYARD_TEMPORAL_ADDRESS", "temporal:7233")
+    for name, dsn in logins.items():
+        monkeypatch.setenv(name, dsn)
+    assert _logins_of(layout) == {
+        "migrate": set(logins), "mlflow": set(logins), "forkserver": set(),
+        "api": {"STEELYARD_API_DATABASE_DSN"}, "worker-1": {"STEELYARD_WORKER_DATABASE_DSN"},
+    }  # fmt: skip
+    for name in ("STEELYARD_API_DATABASE_DSN", "STEELYARD_WORKER_DATABASE_DSN"):
+        monkeypatch.delenv(name)
+    told = _logins_of(layout)
+    assert told["api"] == told["worker-1"] == {"STEELYARD_DATABASE_DSN"}
+
+
+def _logins_of(layout: HomeLayout) -> dict[str, set[str]]:
+    processes = compose_platform(layout, Settings(home=layout.root)).processes
+    return {spec.name: {name for name in spec.environment if "DATABASE_DSN" in name} for spec in processes}
 
 
 def test_without_a_training_stack_there_is_no_fork_server(
