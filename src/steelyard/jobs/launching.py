@@ -19,8 +19,9 @@ from steelyard.specs.run import SECRETS_NAME, DatasetFiles, RunConfig, TokenFile
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AllocationRow, AttemptRow, JobRow
 
-_MODULES = {"train": "steelyard.trainers.sft", "evaluate": "steelyard.trainers.evaluate"}
-_SCRIPT_MODULE = "steelyard.trainers.script"
+_TRAINERS = "steelyard.trainers"
+"""Package of a module for each method, by its name."""
+_EVALUATION = f"{_TRAINERS}.evaluate"
 HUB_TOKEN = "HF_TOKEN"  # noqa: S105 - the name of a secret
 
 
@@ -107,6 +108,7 @@ class LaunchService:
             model_path=job.prepared.get("model_path"),
             model_revision=job.prepared.get("model_revision"),
             base_adapter=job.prepared.get("base_adapter"),
+            reward_model_path=job.prepared.get("reward_model_path"),
             tuned_model_dir=str(folder / tuned) if tuned else None,
             evaluation=evaluation,
             dataset=DatasetFiles.model_validate(dataset) if dataset else None,
@@ -146,6 +148,6 @@ def _resources(allocations: Sequence[AllocationRow], spec: FineTuneSpec | EvalOn
 
 
 def _module(spec: FineTuneSpec | EvalOnlySpec, stage: str) -> str:
-    if isinstance(spec, FineTuneSpec) and spec.method == "script" and stage == "train":
-        return _SCRIPT_MODULE
-    return _MODULES[stage]
+    if isinstance(spec, FineTuneSpec) and stage == "train":
+        return f"{_TRAINERS}.{spec.method}"
+    return _EVALUATION

@@ -3,10 +3,12 @@
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.evals.suites import suite_lineage
 from steelyard.kit.canonical import digest_bytes, digest_json
+from steelyard.registry.kinds import METHOD_KEY
 from steelyard.registry.software import code_digest, code_version, environment_digest
 from steelyard.specs.blocks import ScriptBlock
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
 
+_IMITATION = frozenset({"sft", "script"})
 REGISTERED_PREFIX = "models/"
 """Begins the name of a base model that is a registered version: `models/NAME@VERSION`."""
 
@@ -21,6 +23,10 @@ def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None
     }
     if isinstance(spec, FineTuneSpec) and spec.script is not None:
         lineage |= _script_lineage(spec.script)
+    if isinstance(spec, FineTuneSpec) and spec.method not in _IMITATION:
+        lineage[METHOD_KEY] = spec.method
+    if isinstance(spec, FineTuneSpec) and spec.online is not None:
+        lineage["reward_model_name"] = spec.online.reward_model
     if dataset is not None:
         lineage["dataset"] = dataset.digest
         lineage["dataset_ref"] = dataset.ref

@@ -19,6 +19,7 @@ from steelyard.evals.suite_folders import SuiteFolderService
 from steelyard.governance.access import ProjectId
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.jobs.fitting import why_not_in_role
 from steelyard.jobs.launching import spec_of
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.references import ADAPTER_CONFIG, KnownModel, find_model
@@ -98,6 +99,7 @@ class PreparationService:
             project = ProjectId(job.project_id)
             try:
                 known = await find_model(session, project, self._folders, _model_name(spec))
+                reward = await find_model(session, project, self._folders, _reward_name(spec))
             except InvalidSpec as error:
                 return Prepared(False, Reason.MODEL_NOT_FOUND, error.message)
         prepared: dict[str, Any] = {"ready": True}
@@ -111,6 +113,10 @@ class PreparationService:
         if spec.get("evaluation") is not None:
             folders = await self._suites.materialise(project, spec["evaluation"]["suites"])
             prepared["suites"] = [folder.model_dump(mode="json") for folder in folders]
+        if reward is not None:
+            refusal = await self._use_reward_model(reward, prepared, lineage)
+            if refusal is not None:
+                return refusal
         if known is not None:
             refusal = await self._use_known(known, prepared, lineage, adapters=job.type == "eval_only")
             if refusal is not None:
@@ -179,6 +185,8 @@ class PreparationService:
         self, known: KnownModel, prepared: dict[str, Any], lineage: dict[str, str], *, adapters: bool
     ) -> Prepared | None:
         """Use a model that the platform made itself; an adapter gets its base beside it."""
+        if why := why_not_in_role(known.name, known.method, scores=False):
+            return Prepared(False, Reason.BAD_CONFIG, why)
         damage = await asyncio.to_thread(self._pull, known)
         if damage is not None:
             return Prepared(False, Reason.MODEL_DAMAGED, f"{known.name} is damaged: {damage.message}")
@@ -197,6 +205,19 @@ class PreparationService:
             return base
         prepared["model_path"], prepared["base_adapter"] = base["path"], str(known.folder)
         lineage["adapter_base"] = base["digest"]
+        return None
+
+    async def _use_reward_model(
+        self, known: KnownModel, prepared: dict[str, Any], lineage: dict[str, str]
+    ) -> Prepared | None:
+        """Have the scorer on this node, whole; its digest is part of what the policy is made of."""
+        if why := why_not_in_role(known.name, known.method, scores=True):
+            return Prepared(False, Reason.BAD_CONFIG, why)
+        damage = await asyncio.to_thread(self._pull, known)
+        if damage is not None:
+            told = f"{known.name} is damaged: {damage.message}; train it again and name its new version"
+            return Prepared(False, Reason.MODEL_DAMAGED, told)
+        prepared["reward_model_path"], lineage["reward_model"] = str(known.folder), known.digest
         return None
 
     def _pull(self, known: KnownModel) -> Damage | None:
@@ -287,6 +308,10 @@ def _model_name(spec: dict[str, Any]) -> str | None:
     return spec["model"]["name_or_path"] if spec.get("model") else None
 
 
+def _reward_name(spec: dict[str, Any]) -> str | None:
+    return spec["online"]["reward_model"] if spec.get("online") else None
+
+
 def _is_there(prepared: dict[str, Any]) -> bool:
     """Whether what was made ready before was not cleared away since."""
     paths: list[str] = [prepared["model_path"]] if prepared.get("model_path") else []
@@ -295,6 +320,7 @@ def _is_there(prepared: dict[str, Any]) -> bool:
         paths += [*files.train, *files.validation]
     paths += [each["path"] for each in prepared.get("suites", []) if each["path"] is not None]
     paths += [prepared["tokens"]["folder"]] if prepared.get("tokens") else []
+    paths += [prepared["reward_model_path"]] if prepared.get("reward_model_path") else []
     paths += [prepared["base_adapter"]] if prepared.get("base_adapter") else []
     return all(Path(path).exists() for path in paths)
 

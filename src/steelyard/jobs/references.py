@@ -1,6 +1,5 @@
 """Models that the platform made itself, by name: `models/NAME@VERSION` and `checkpoints/ID`."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,15 +9,13 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance.access import ProjectId
 from steelyard.jobs.lifecycle import Folders
+from steelyard.jobs.model_names import PREFIXES, checkpoint_id, parse_version
 from steelyard.kit.errors import InvalidSpec
 from steelyard.registry.model_files import folder_of
 from steelyard.storage.tables import CheckpointRow, JobRow, ModelVersionRow
 
 ADAPTER_CONFIG = "adapter_config.json"
 """In a model's folder: it is an adapter, which needs the base that its job trained from."""
-_VERSION = re.compile(r"^models/([a-z0-9][a-z0-9._-]*)@([1-9][0-9]{0,17})$")
-_CHECKPOINT = re.compile(r"^checkpoints/(ckpt_[a-z0-9]{26})$")
-_PREFIXES = ("models/", "checkpoints/")
 
 
 @dataclass(frozen=True)
@@ -32,6 +29,8 @@ class KnownModel:
     digest: str
     base_name: str
     base_revision: str | None
+    method: str
+    """Of the job that made it."""
 
 
 async def find_model(
@@ -42,12 +41,12 @@ async def find_model(
     Raises:
         InvalidSpec: no such version or checkpoint in the project.
     """
-    if name is None or not name.startswith(_PREFIXES):
+    if name is None or not name.startswith(PREFIXES):
         return None
-    if match := _VERSION.match(name):
-        return await _find_version(session, project, folders, name, match[1], int(match[2]))
-    if match := _CHECKPOINT.match(name):
-        return await _find_checkpoint(session, project, folders, name, match[1])
+    if version := parse_version(name):
+        return await _find_version(session, project, folders, name, *version)
+    if checkpoint := checkpoint_id(name):
+        return await _find_checkpoint(session, project, folders, name, checkpoint)
     raise InvalidSpec(
         f"{name!r} names no model; write models/NAME@VERSION or checkpoints/ckpt_...",
         param="model.name_or_path",
@@ -79,7 +78,8 @@ async def _find_checkpoint(
 def _known(name: str, folder: Path, digest: str, job: JobRow) -> KnownModel:
     base: dict[str, Any] = job.spec.get("model") or {}
     revision = job.prepared.get("model_revision") or base.get("revision")
-    return KnownModel(name, folder, digest, str(base.get("name_or_path", "")), revision)
+    method = str(job.spec.get("method", ""))
+    return KnownModel(name, folder, digest, str(base.get("name_or_path", "")), revision, method)
 
 
 def _missing(project: ProjectId, name: str, command: str) -> InvalidSpec:

@@ -22,6 +22,7 @@ from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
 from steelyard.jobs.costs import plan_cost, reserve_job
 from steelyard.jobs.events import append_event
+from steelyard.jobs.fitting import require_roles, require_shape
 from steelyard.jobs.lineage import lineage_of
 from steelyard.jobs.views import view_of
 from steelyard.kit.canonical import digest_json
@@ -209,10 +210,11 @@ def runnable(spec: JobSpec) -> FineTuneSpec | EvalOnlySpec:
 async def _pin(
     session: AsyncSession, project: ProjectId, spec: FineTuneSpec | EvalOnlySpec
 ) -> tuple[FineTuneSpec | EvalOnlySpec, DatasetVersion | None]:
-    """Fix the versions of dataset and suites, and check that the data's shape is the expected one."""
+    """Fix the versions of dataset and suites, and check that data and models fit what is done with them."""
     if spec.evaluation is not None:
         pinned_block = await pin_suites(session, project, spec.evaluation)
         spec = spec.model_copy(update={"evaluation": pinned_block})
+    await require_roles(session, project, spec)
     if spec.dataset is None:
         return spec, None
     dataset = await catalogue.resolve(session, project, spec.dataset.ref, hold=True)
@@ -222,6 +224,7 @@ async def _pin(
             " name another dataset or leave out dataset.format",
             param="dataset.format",
         )
+    require_shape(spec, dataset)
     pinned = spec.dataset.model_copy(update={"ref": dataset.ref})
     return spec.model_copy(update={"dataset": pinned}), dataset
 

@@ -119,7 +119,13 @@ def _figures(view: ModelVersionView, results: Sequence[EvaluationRow]) -> Iterat
 
 
 def _settings(spec: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    flat = _flatten({name: spec[name] for name in ("training", "peft", "distributed") if spec.get(name)})
+    flat = _flatten(
+        {
+            name: spec[name]
+            for name in ("training", "preference", "online", "peft", "distributed")
+            if spec.get(name)
+        }
+    )
     yield from list(flat)[:_MAX_PARAMETERS]
 
 

@@ -100,7 +100,8 @@ class _Walk:
             self._add("model", ref, row.manifest_digest)
             self._link(f"job:{row.job_id}", f"model:{ref}", "trained")
         parents = [f"models/{ref}" for ref in refs]
-        for job in await self._jobs(JobRow.lineage["base_model_name"].astext.in_(parents)):
+        named = (JobRow.lineage[key].astext.in_(parents) for key in ("base_model_name", "reward_model_name"))
+        for job in await self._jobs(or_(*named)):
             self._link_job(job)
 
     async def _visit_jobs(self, ids: Sequence[str]) -> None:
@@ -150,6 +151,8 @@ class _Walk:
             parent = base.removeprefix("models/")
             source = f"model:{parent}" if parent != base else f"base_model:{base}"
             self._link(source, name, "based_on")
+        if reward := lineage.get("reward_model_name"):
+            self._link(f"model:{reward.removeprefix('models/')}", name, "used")
         if repeated := lineage.get("reproduces"):
             self._link(f"model:{repeated}", name, "repeats")
 

@@ -10,6 +10,7 @@ from steelyard.governance.identity import Actor
 from steelyard.kit.errors import NotFound
 from steelyard.registry import repository
 from steelyard.registry.cards import write_card
+from steelyard.registry.kinds import kind_of
 from steelyard.registry.repository import ModelRecord
 from steelyard.specs.access import Permission
 from steelyard.specs.models import ModelVersionView, ModelView
@@ -116,6 +117,7 @@ def _view(row: ModelVersionRow, aliases: dict[str, int]) -> ModelVersionView:
     made = {
         "aliases": [alias for alias, version in aliases.items() if version == row.version],
         "dataset_report": report_of_lineage(row.project_id, row.lineage),
+        "kind": kind_of(row.lineage),
     }
     fields = {name: getattr(row, name) for name in ModelVersionView.model_fields if name not in made}
     return ModelVersionView.model_validate({**fields, **made})

@@ -107,6 +107,8 @@ def _dependencies(made: Provenance) -> Iterator[dict[str, Any]]:
         yield _resource("base_model", lineage["base_model"], lineage.get("base_model_name"))
     if "parent_model" in lineage:
         yield _resource("parent_model", lineage["base_model"], lineage["parent_model"])
+    if "reward_model" in lineage:
+        yield _resource("reward_model", lineage["reward_model"], lineage.get("reward_model_name"))
     for name in sorted(name for name in lineage if name == "tokens" or name.startswith("suite.")):
         yield _resource(name, lineage[name])
     if "code_digest" in lineage:

@@ -79,7 +79,7 @@ class VerificationService:
         if script is not None:
             found = digest_bytes(str(script["source"]).encode())
             checks.append(compare("script", record.version.lineage.get("script"), found))
-        return [*checks, *_check_base_model(record, files)]
+        return [*checks, *_check_sources(record, files)]
 
     def _check_statement(self, record: ModelRecord, files: ModelFiles) -> Iterator[LineageCheck]:
         row = record.statement
@@ -158,19 +158,21 @@ def _check_sealed_lineage(statement: dict[str, Any], record: ModelRecord) -> Ite
     )  # fmt: skip
 
 
-def _check_base_model(record: ModelRecord, files: ModelFiles) -> Iterator[LineageCheck]:
-    sealed, path = record.version.lineage.get("base_model"), record.job.prepared.get("model_path")
-    if sealed is None or path is None:
-        return
-    folder = Path(path)
+def _check_sources(record: ModelRecord, files: ModelFiles) -> Iterator[LineageCheck]:
+    """The models that it was made from, read again where they lie."""
+    for subject, place in (("base_model", "model_path"), ("reward_model", "reward_model_path")):
+        sealed, path = record.version.lineage.get(subject), record.job.prepared.get(place)
+        if sealed is not None and path is not None:
+            yield _check_source(subject, sealed, Path(path), files)
+
+
+def _check_source(subject: str, sealed: str, folder: Path, files: ModelFiles) -> LineageCheck:
     if folder.is_relative_to(files.objects.root):
         files.objects.pull_folder(folder, sealed)
     if not folder.is_dir():
-        yield LineageCheck(
-            subject="base_model", status="missing", sealed=sealed, message=f"{folder} was cleared away"
-        )
-        return
-    yield compare("base_model", sealed, digest_folder(folder))
+        told = f"{folder} was cleared away"
+        return LineageCheck(subject=subject, status="missing", sealed=sealed, message=told)
+    return compare(subject, sealed, digest_folder(folder))
 
 
 def _check_software(record: ModelRecord) -> list[LineageCheck]:

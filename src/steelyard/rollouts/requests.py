@@ -9,6 +9,7 @@ from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import Conflict, IdempotencyMismatch, PermissionDenied
 from steelyard.kit.ids import new_id
+from steelyard.registry.kinds import refuse_alias
 from steelyard.rollouts import repository
 from steelyard.rollouts.events import announce
 from steelyard.rollouts.people import may_override_freeze
@@ -134,7 +135,9 @@ class PromotionRequestService:
 async def _require_possible(
     session: AsyncSession, project: ProjectId, name: str, request: PromoteRequest, here: int | None
 ) -> None:
-    await repository.find_version(session, project, name, request.version)
+    version = await repository.find_version(session, project, name, request.version)
+    if (refusal := refuse_alias(name, request.version, version.lineage)) is not None:
+        raise Conflict(refusal, param="version")
     if here == request.version:
         raise Conflict(f"{request.to} points to {name}@{request.version} already", param="version")
     policy = await policy_of(session, project, request.to)

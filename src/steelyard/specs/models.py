@@ -1,8 +1,12 @@
 """What the API answers about models."""
 
 from datetime import datetime
+from typing import Literal
 
 from steelyard.specs.base import Message
+
+ModelKind = Literal["model", "reward_model"]
+"""A `model` writes texts. A `reward_model` scores them, and no alias points to it."""
 
 
 class ModelView(Message):
@@ -20,6 +24,7 @@ class ModelVersionView(Message):
 
     name: str
     version: int
+    kind: ModelKind = "model"
     job_id: str
     manifest_digest: str
     path: str

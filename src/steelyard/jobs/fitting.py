@@ -1,0 +1,116 @@
+"""Whether a spec's parts fit each other: rows that its method learns from, and models in their own roles.
+
+A reward model scores texts and writes none. It is refused wherever a model that writes is meant, and nothing
+else is taken as a reward model.
+"""
+
+from collections.abc import Iterator
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from steelyard.datasets.catalogue import DatasetVersion
+from steelyard.governance.access import ProjectId
+from steelyard.jobs.model_names import checkpoint_id, parse_version
+from steelyard.kit.errors import InvalidSpec
+from steelyard.specs.evaluations import BUILT_IN_SUITES
+from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, RlhfSpec
+from steelyard.specs.methods import METHOD_FORMATS, REWARD_METHOD, TEXT_FORMATS
+from steelyard.storage.tables import CheckpointRow, JobRow, ModelVersionRow
+
+Fitted = FineTuneSpec | EvalOnlySpec | RlhfSpec
+
+
+def require_shape(spec: Fitted, dataset: DatasetVersion) -> None:
+    """Hold the shape of a dataset's rows against what the spec does with them.
+
+    Raises:
+        InvalidSpec: the method doesn't learn from such rows, or a suite can't be made from them.
+    """
+    method = _method_of(spec)
+    fitting = METHOD_FORMATS.get(method, (dataset.format,))
+    if dataset.format not in fitting:
+        raise InvalidSpec(
+            f"dataset {dataset.ref} holds {dataset.format} rows, and method {method} learns from "
+            f"{' or '.join(fitting)}; name another dataset, or another method",
+            param="dataset.ref",
+        )
+    suites = spec.evaluation.suite_names if spec.evaluation is not None else []
+    own = [name for name in suites if name in BUILT_IN_SUITES]
+    if own and dataset.format not in TEXT_FORMATS:
+        raise InvalidSpec(
+            f"suite {own[0]} is made from {', '.join(TEXT_FORMATS)} rows, and {dataset.ref} holds "
+            f"{dataset.format}: use safety, a suite of your own, or an eval_only job over other data",
+            param="evaluation.suites",
+        )
+
+
+async def require_roles(session: AsyncSession, project: ProjectId, spec: Fitted) -> None:
+    """Hold the registered models that a spec names against what it wants of them.
+
+    A base model that isn't there is left to preparation, which looks at names of all kinds.
+
+    Raises:
+        InvalidSpec: there is no such reward model in the project, or a model is named in another's role.
+    """
+    for param, name, scores in _models_of(spec):
+        method = await _method_behind(session, project, name)
+        if scores and method is None:
+            raise InvalidSpec(
+                f"no {name!r} in project {project!r}; 'steelyard models list' shows what there is",
+                param=param,
+            )
+        if method is None:
+            continue
+        if why := why_not_in_role(name, method, scores=scores):
+            raise InvalidSpec(why, param=param)
+
+
+def why_not_in_role(name: str, method: str, *, scores: bool) -> str | None:
+    """Return why a model that a method made can't play a role, or None.
+
+    Args:
+        scores: whether a reward model is wanted. Else it is a model that writes.
+    """
+    if scores and method != REWARD_METHOD:
+        return (
+            f"{name} was made by method {method} and writes texts; a reward model scores them: train one "
+            "with method reward"
+        )
+    if not scores and method == REWARD_METHOD:
+        return f"{name} is a reward model: it scores texts and writes none; name a model that writes"
+    return None
+
+
+def _method_of(spec: Fitted) -> str:
+    if isinstance(spec, EvalOnlySpec):
+        return "eval_only"
+    if isinstance(spec, FineTuneSpec):
+        return spec.method
+    return REWARD_METHOD if spec.reward_model is not None else spec.policy.method
+
+
+def _models_of(spec: Fitted) -> Iterator[tuple[str, str, bool]]:
+    """Yield path of the field, name of the model, and whether it is to be a reward model."""
+    if spec.model is not None:
+        yield "model.name_or_path", spec.model.name_or_path, False
+    if isinstance(spec, FineTuneSpec) and spec.online is not None:
+        yield "online.reward_model", spec.online.reward_model, True
+
+
+async def _method_behind(session: AsyncSession, project: ProjectId, name: str) -> str | None:
+    """Return the method of the job that made a model of the project; None where there is no such model."""
+    method = JobRow.spec["method"].astext
+    if (version := parse_version(name)) is not None:
+        query = select(method).join(ModelVersionRow, ModelVersionRow.job_id == JobRow.id)
+        query = query.where(
+            ModelVersionRow.project_id == project,
+            ModelVersionRow.name == version[0],
+            ModelVersionRow.version == version[1],
+        )
+    elif (checkpoint := checkpoint_id(name)) is not None:
+        query = select(method).join(CheckpointRow, CheckpointRow.job_id == JobRow.id)
+        query = query.where(CheckpointRow.project_id == project, CheckpointRow.id == checkpoint)
+    else:
+        return None
+    return await session.scalar(query)
