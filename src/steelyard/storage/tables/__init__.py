@@ -67,6 +67,7 @@ from steelyard.storage.tables.promotions import (
     WebhookRow,
 )
 from steelyard.storage.tables.registry import ModelRow, ModelVersionRow
+from steelyard.storage.tables.search import TrialPointRow
 from steelyard.storage.tables.secrets import SecretRow
 from steelyard.storage.tables.tokenized import TokenizedCacheRow
 
@@ -129,6 +130,7 @@ __all__ = [
     "SuiteRow",
     "TokenizedCacheRow",
     "TransitionRow",
+    "TrialPointRow",
     "UploadPartRow",
     "UploadRow",
     "WebhookRow",
