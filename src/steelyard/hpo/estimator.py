@@ -25,7 +25,7 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from steelyard.hpo.curves import rungs_up_to
 from steelyard.hpo.sampling import seed_of
-from steelyard.hpo.space import Point, ends, grid_value, ordered, rounded
+from steelyard.hpo.space import Point, Value, ends, grid_value, ordered, rounded
 from steelyard.hpo.stopping import value_at
 from steelyard.hpo.trials import Trial, loss_of
 from steelyard.specs.search import Choice, FloatRange, IntRange, Parameter, SearchBlock
@@ -129,13 +129,13 @@ def _distribution(parameter: Parameter) -> BaseDistribution:
     )
 
 
-def _inner(parameter: Parameter, value: Any) -> Any:
+def _inner(parameter: Parameter, value: Value) -> Value:
     if not isinstance(parameter, Choice):
         return value
     return [repr(each) for each in parameter.values].index(repr(value))
 
 
-def _outer(parameter: Parameter, drawn: Any) -> Any:
+def _outer(parameter: Parameter, drawn: Any) -> Value:
     if isinstance(parameter, Choice):
         return parameter.values[drawn]
     if isinstance(parameter, FloatRange):

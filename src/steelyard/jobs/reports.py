@@ -14,6 +14,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from steelyard.governance.identity import Actor
 from steelyard.governance.ledger import accounting
 from steelyard.jobs import repository
+from steelyard.jobs.curves import take_points
 from steelyard.jobs.events import append_event
 from steelyard.jobs.metering import MeteringService, Renewal
 from steelyard.kit.clock import Clock, utc_now
@@ -60,7 +61,7 @@ class ReportService:
         self._status: Status = "uploading" if awaits_bucket else "available"
 
     async def report(self, actor: Actor, attempt_id: str, report: AttemptReport) -> Directives:
-        """Store progress and renew the lease; an attempt that is metered pays for it.
+        """Store progress, and a trial's curve, and renew the lease; an attempt that is metered pays for it.
 
         Raises:
             NotFound: the actor is not this attempt.
@@ -92,6 +93,7 @@ class ReportService:
                             AttemptRow.stop_reason,
                             AttemptRow.checkpoint_requested,
                             JobRow.id,
+                            JobRow.parent_id,
                             JobRow.state.label("job_state"),
                             JobRow.desired,
                             _meter_column(AttemptMeterRow.posted_until).label("posted_until"),
@@ -101,6 +103,8 @@ class ReportService:
                 ).first()
                 if row is None:
                     raise await _stale(session, attempt_id)
+                if row.parent_id is not None and report.points:
+                    await take_points(session, attempt_id, report.points, row.parent_id)
             if row.state == "starting" or row.job_state == JobState.STARTING:
                 await self._mark_running(attempt_id, row.id)
             lease = await self._renew(attempt_id, row.id, row.posted_until, row.leased_until)
