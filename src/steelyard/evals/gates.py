@@ -12,14 +12,13 @@ from typing import Literal
 from steelyard.evals.comparing import Pairs, compare
 from steelyard.evals.evidence import Evidence, MetricEvidence
 from steelyard.evals.statistics import (
-    exact_lower_limit,
-    exact_upper_limit,
     is_not_inferior,
     proportion_sd,
     samples_needed,
     smallest_effect_paired,
     t_lower_limit,
 )
+from steelyard.kit.proportions import exact_lower_limit, exact_upper_limit
 from steelyard.specs.gates import DEFAULT_CONFIDENCE, Check, Gate, GateJudgement, Judgement, Verdict
 
 Scope = Literal["job", "project", "organization"]

@@ -62,22 +62,6 @@ def wilson_interval(successes: float, n: int, confidence: float = 0.95) -> tuple
     return max(0.0, middle - half), min(1.0, middle + half)
 
 
-def exact_lower_limit(successes: int, n: int, confidence: float) -> float:
-    """One-sided lower limit of a proportion (Clopper and Pearson 1934, Biometrika 26:404).
-
-    Its level is never exceeded, whatever the proportion and n: a gate at 95 % lets at most 5 % through.
-    """
-    _need(n, 1)
-    if successes <= 0:
-        return 0.0
-    return float(special.betaincinv(successes, n - successes + 1, 1 - confidence))
-
-
-def exact_upper_limit(successes: int, n: int, confidence: float) -> float:
-    """One-sided upper limit of a proportion, as `exact_lower_limit`."""
-    return 1.0 - exact_lower_limit(n - successes, n, confidence)
-
-
 def t_interval(mean: float, standard_error: float, n: int, confidence: float = 0.95) -> tuple[float, float]:
     """Student's interval of a mean with n - 1 degrees of freedom.
 

@@ -31,6 +31,8 @@ class Child:
     """(step, value) of the family's own metric so far, by rising step; empty where nobody asked for it."""
     model_version: str | None = None
     """`models/NAME@VERSION`, once it is registered."""
+    message: str | None = None
+    """Its `status_message`: of one that failed, why."""
 
 
 @dataclass(frozen=True)

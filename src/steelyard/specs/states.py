@@ -82,6 +82,8 @@ class Reason(StrEnum):
     GATE_FAILED = "gate_failed"
     TOO_MANY_FAILED_TRIALS = "too_many_failed_trials"
     NO_TRIAL_SUCCEEDED = "no_trial_succeeded"
+    REWARD_MODEL_TOO_WEAK = "reward_model_too_weak"
+    """It doesn't order held-out pairs well enough to train a policy against."""
     RETRIES_EXHAUSTED = "retries_exhausted"
     MAX_RUNTIME_EXCEEDED = "max_runtime_exceeded"
     MODEL_DAMAGED = "model_damaged"

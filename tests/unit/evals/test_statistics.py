@@ -12,6 +12,7 @@ import scipy.stats
 from statsmodels.stats import contingency_tables, power, proportion, weightstats
 
 from steelyard.evals import statistics
+from steelyard.kit import proportions
 
 
 def z(probability: float) -> float:
@@ -32,8 +33,8 @@ class TestKnownAnswers:
     @pytest.mark.parametrize(("successes", "n"), [(1, 7), (81, 263), (0, 9), (9, 9)])
     def test_exact_limits_are_clopper_and_pearson(self, successes: int, n: int) -> None:
         theirs = scipy.stats.binomtest(successes, n).proportion_ci(0.9, method="exact")
-        assert statistics.exact_lower_limit(successes, n, 0.95) == pytest.approx(theirs.low, abs=1e-10)
-        assert statistics.exact_upper_limit(successes, n, 0.95) == pytest.approx(theirs.high, abs=1e-10)
+        assert proportions.exact_lower_limit(successes, n, 0.95) == pytest.approx(theirs.low, abs=1e-10)
+        assert proportions.exact_upper_limit(successes, n, 0.95) == pytest.approx(theirs.high, abs=1e-10)
 
     def test_t_interval_is_statsmodels(self) -> None:
         x = np.random.default_rng(1).gamma(2.0, size=17)
@@ -128,7 +129,7 @@ class TestKnownAnswers:
     def test_nothing_is_said_of_no_samples(self) -> None:
         refusing: list[Callable[[], object]] = [
             lambda: statistics.wilson_interval(0, 0),
-            lambda: statistics.exact_lower_limit(0, 0, 0.95),
+            lambda: proportions.exact_lower_limit(0, 0, 0.95),
             lambda: statistics.t_interval(1.0, 0.1, 1),
             lambda: statistics.bootstrap_interval([1.0]),
             lambda: statistics.paired_difference([1.0], [2.0]),
@@ -176,7 +177,7 @@ class TestCoverage:
         for share in (0.5, 0.9, 0.97, 0.995):
             counts = np.arange(121)
             chance = scipy.stats.binom.pmf(counts, 120, share)
-            wrong = [statistics.exact_lower_limit(int(c), 120, 0.95) > share for c in counts]
+            wrong = [proportions.exact_lower_limit(int(c), 120, 0.95) > share for c in counts]
             assert float(chance[np.array(wrong)].sum()) <= 0.05
 
     def test_the_limit_of_paired_proportions(self) -> None:
