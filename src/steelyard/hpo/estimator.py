@@ -137,7 +137,7 @@ def _inner(parameter: Parameter, value: Value) -> Value:
 
 def _outer(parameter: Parameter, drawn: Any) -> Value:
     if isinstance(parameter, Choice):
-        return parameter.values[drawn]
+        return parameter.values[int(drawn)]
     if isinstance(parameter, FloatRange):
         if parameter.step is None:
             return rounded(parameter, drawn)

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from steelyard.specs.outcome import Outcome
-from steelyard.specs.reports import AttemptReport, CheckpointReport, EventReport
+from steelyard.specs.reports import AttemptReport, CheckpointReport, CurvePoint, EventReport
 from steelyard.specs.states import Reason
 
 Published = Callable[[CheckpointReport], None]
@@ -21,6 +21,10 @@ class Channel(ABC):
     @abstractmethod
     def report(self, report: AttemptReport) -> None:
         """Put progress up for sending, in place of what was not sent yet."""
+
+    @abstractmethod
+    def add_point(self, point: CurvePoint) -> None:
+        """Put up a point of a curve. All are sent, in order; the oldest goes where too many wait."""
 
     @abstractmethod
     def publish(self, report: CheckpointReport, published: Published) -> None:
@@ -53,6 +57,9 @@ class NullChannel(Channel):
     """No platform: everything is accepted at once, and nothing is ever asked."""
 
     def report(self, report: AttemptReport) -> None:
+        """Drop it."""
+
+    def add_point(self, point: CurvePoint) -> None:
         """Drop it."""
 
     def publish(self, report: CheckpointReport, published: Published) -> None:

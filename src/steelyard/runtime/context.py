@@ -34,8 +34,9 @@ from steelyard.runtime.tracking import MetricsFlusher, MetricsLog, mlflow_sink, 
 from steelyard.specs.blocks import CheckpointBlock
 from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.outcome import Outcome
-from steelyard.specs.reports import AttemptReport, EventReport, Phase
+from steelyard.specs.reports import AttemptReport, CurvePoint, EventReport, Phase
 from steelyard.specs.run import SECRETS_NAME, TOKEN_NAME, RunConfig
+from steelyard.specs.search import CurveMetric
 
 RUN_VARIABLE = "STEELYARD_RUN"
 _CLOSE_SECONDS = 5.0
@@ -100,6 +101,8 @@ class Context:
         figures = _figures(loss, tokens_per_second, metrics)
         if figures:
             self.log_metrics(step, figures)
+        if loss is not None:
+            self.add_point(step, "train/loss", loss)
         self.tell(
             step=step,
             total_steps=total_steps,
@@ -135,6 +138,13 @@ class Context:
                 metrics=dict(metrics or {}),
             )
         )
+
+    def add_point(self, step: int, name: CurveMetric, value: float) -> None:
+        """Add to a curve that a search may judge this run by. Every point gets there, unlike reports."""
+        if self.rank.is_main:
+            self._channel.add_point(
+                CurvePoint(step=step, name=name, value=value if math.isfinite(value) else None)
+            )
 
     def log_metrics(self, step: int, values: Mapping[str, float]) -> None:
         """Append figures to `metrics.jsonl`. On rank 0 alone."""

@@ -9,16 +9,26 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from itertools import islice
 from typing import Protocol
 
 from steelyard.kit.errors import Conflict, InvalidRequest, StaleLease, Unavailable
 from steelyard.runtime.channel import Channel, Published
 from steelyard.specs.base import Message
 from steelyard.specs.outcome import Outcome
-from steelyard.specs.reports import AttemptReport, CheckpointReport, Directives, EventReport, ResultReport
+from steelyard.specs.reports import (
+    MAX_POINTS,
+    AttemptReport,
+    CheckpointReport,
+    CurvePoint,
+    Directives,
+    EventReport,
+    ResultReport,
+)
 from steelyard.specs.states import Reason
 
 _MAX_EVENTS = 256
+_MAX_WAITING_POINTS = 10_000
 _FIRST_DELAY_SECONDS = 0.25
 _MAX_DELAY_SECONDS = 5.0
 _RESULT_TIMEOUT_SECONDS = 2.0
@@ -58,6 +68,7 @@ class ApiChannel(Channel):
         self._latest = AttemptReport(epoch=epoch, phase="loading")
         self._checkpoints: deque[tuple[CheckpointReport, Published]] = deque()
         self._events: deque[EventReport] = deque(maxlen=_MAX_EVENTS)
+        self._points: deque[CurvePoint] = deque(maxlen=_MAX_WAITING_POINTS)
         self._lease_ends = time.monotonic() + lease_seconds
         self._stop_asked = False
         self._checkpoint_asked = False
@@ -74,6 +85,11 @@ class ApiChannel(Channel):
             self._latest = report
         if changed:
             self._wake.set()
+
+    def add_point(self, point: CurvePoint) -> None:
+        """Queue a point, which goes with a report; the oldest goes where 10,000 wait."""
+        with self._lock:
+            self._points.append(point)
 
     def publish(self, report: CheckpointReport, published: Published) -> None:
         """Queue a checkpoint; sent at once where the api is there."""
@@ -166,9 +182,21 @@ class ApiChannel(Channel):
                 self._events.popleft()
 
     def _send_progress(self) -> None:
+        more = True
+        while more:
+            with self._lock:
+                report, points = self._latest, list(islice(self._points, MAX_POINTS))
+            told = {"gpu_utilisation": self._utilisation(), "points": points}
+            self._post("report", report.model_copy(update=told))
+            more = self._forget(points)
+
+    def _forget(self, points: list[CurvePoint]) -> bool:
+        """Take points that got through from the queue; whether others wait."""
+        sent = {id(point) for point in points}
         with self._lock:
-            report = self._latest
-        self._post("report", report.model_copy(update={"gpu_utilisation": self._utilisation()}))
+            while self._points and id(self._points[0]) in sent:
+                self._points.popleft()
+            return bool(points and self._points)
 
     def _send_result(self, outcome: Outcome) -> None:
         try:

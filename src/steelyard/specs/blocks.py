@@ -83,7 +83,7 @@ class TrainingBlock(Spec):
     """Steps between two looks at the validation split (method sft): the loss of a token there, `eval/loss`.
     The last step is looked at too. Unset: never."""
     eval_max_samples: PositiveInt = 100
-    """Rows of the validation split that such a look reads: the first of them."""
+    """Rows of the validation split that such a look reads: the first by content hash."""
     seed: Annotated[int, Field(ge=0, lt=2**32)] = 42
 
     @model_validator(mode="after")

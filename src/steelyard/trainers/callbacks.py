@@ -57,6 +57,7 @@ class StepEnd(TrainerCallback):
         if not logs or loss is None:
             return
         self._loss = loss
+        self._context.add_point(state.global_step, "train/loss", loss)
         figures = {
             key: float(value) for key, value in logs.items() if key not in _NOT_FIGURES and value is not None
         }

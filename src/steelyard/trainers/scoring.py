@@ -107,7 +107,7 @@ def _batches(sequences: Sequence[Sample]) -> list[list[Sample]]:
     return batches
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def _score_batch(model: Any, batch: list[Sample], pad_token_id: int) -> list[Scored]:
     longest = max(len(each.input_ids) for each in batch)
     ids_BT = _padded([each.input_ids for each in batch], longest, pad_token_id, model.device)

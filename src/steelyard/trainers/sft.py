@@ -9,12 +9,15 @@ from transformers import PreTrainedTokenizerBase
 
 from steelyard.runtime.context import Context
 from steelyard.runtime.session import conduct
+from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.outcome import Outcome
 from steelyard.trainers.arguments import build_arguments
 from steelyard.trainers.callbacks import StepEnd
 from steelyard.trainers.course import leave_if_asked, run_course
+from steelyard.trainers.held_out import HeldOutLoss, open_held_out
 from steelyard.trainers.model import load_model, load_tokenizer, lora_config
 from steelyard.trainers.orders import Orders
+from steelyard.trainers.platform_trainer import PlatformTrainer
 from steelyard.trainers.rows import read_rows
 from steelyard.trainers.sft_trainer import SteelyardSFTTrainer
 from steelyard.trainers.token_rows import open_rows
@@ -33,7 +36,11 @@ def train(context: Context) -> Outcome:
         RunFailure: for a reason that the platform shows.
         Stopped: asked to leave before the first step.
     """
-    return run_course(context, _prepare)
+    run = context.run
+    looks = (
+        run is not None and isinstance(run.spec, FineTuneSpec) and run.spec.training.eval_steps is not None
+    )
+    return run_course(context, _prepare, _measure if looks else None)
 
 
 def _prepare(context: Context, orders: Orders, step_end: StepEnd) -> SteelyardSFTTrainer:
@@ -46,6 +53,8 @@ def _prepare(context: Context, orders: Orders, step_end: StepEnd) -> SteelyardSF
         prepared=cached is not None,
     )
     rows = cached if cached is not None else _tokenize(context, orders, tokenizer)
+    every_steps = orders.spec.training.eval_steps
+    looks = [] if every_steps is None else [open_held_out(context, orders, tokenizer, every_steps)]
     leave_if_asked(context)
     return SteelyardSFTTrainer(
         context=context,
@@ -54,8 +63,14 @@ def _prepare(context: Context, orders: Orders, step_end: StepEnd) -> SteelyardSF
         train_dataset=rows,
         processing_class=tokenizer,
         peft_config=lora_config(orders.spec.peft),
-        callbacks=[step_end],
+        # In this order: what the step's end decides, a look goes by.
+        callbacks=[step_end, *looks],
     )
+
+
+def _measure(trainer: PlatformTrainer) -> dict[str, float]:
+    looks = [each for each in trainer.callback_handler.callbacks if isinstance(each, HeldOutLoss)]
+    return looks[0].figures(trainer.model, trainer.state.global_step)
 
 
 def _open_cache(orders: Orders) -> Dataset | None:

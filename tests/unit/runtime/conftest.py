@@ -9,7 +9,7 @@ from steelyard.runtime.checkpoints import Author, Checkpoints
 from steelyard.runtime.rank import Rank
 from steelyard.specs.blocks import CheckpointBlock
 from steelyard.specs.outcome import Outcome
-from steelyard.specs.reports import AttemptReport, CheckpointReport, EventReport
+from steelyard.specs.reports import AttemptReport, CheckpointReport, CurvePoint, EventReport
 from steelyard.specs.states import Reason
 
 
@@ -25,6 +25,9 @@ class ScriptedChannel(Channel):
 
     def report(self, report: AttemptReport) -> None:
         self.reports.append(report)
+
+    def add_point(self, point: CurvePoint) -> None:
+        raise NotImplementedError
 
     def publish(self, report: CheckpointReport, published: Published) -> None:
         self.waiting.append((report, published))

@@ -11,7 +11,7 @@ from tests.attempt_api import STALE, AttemptApi, serve_attempt_api
 from steelyard.runtime.link import ApiLink
 from steelyard.runtime.reporting import ApiChannel
 from steelyard.specs.outcome import ExitCode, Outcome, OutcomeKind
-from steelyard.specs.reports import AttemptReport, CheckpointReport, EventReport
+from steelyard.specs.reports import MAX_POINTS, AttemptReport, CheckpointReport, CurvePoint, EventReport
 from steelyard.specs.states import Reason
 
 
@@ -51,6 +51,10 @@ def _checkpoint(step: int) -> CheckpointReport:
     return CheckpointReport(epoch=1, step=step, path=f"checkpoints/{step}", manifest_digest="d", size_bytes=1)
 
 
+def _steps(api: AttemptApi) -> list[int]:
+    return [point["step"] for body in api.bodies("report") for point in body["points"]]
+
+
 _OUTCOME = Outcome(
     kind=OutcomeKind.SUCCEEDED, exit_code=ExitCode.DONE, reason=Reason.COMPLETED, message="Done.", step=9
 )
@@ -73,6 +77,21 @@ class TestReporting:
         open_channel()
         _until(lambda: len(api.bodies("report")) > 3)
         assert {body["phase"] for body in api.bodies("report")} == {"loading"}
+
+    def test_every_point_gets_there_in_order_however_long_the_api_is_away(
+        self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
+    ) -> None:
+        api.answers["report"] = (503, {})
+        channel = open_channel()
+        for step in range(1, 2 * MAX_POINTS + 2):
+            channel.add_point(CurvePoint(step=step, name="train/loss", value=None if step == 7 else 0.5))
+        _until(lambda: len(api.bodies("report")) > 1)
+        del api.answers["report"]
+        _until(lambda: _steps(api)[-1:] == [2 * MAX_POINTS + 1])
+        channel.close(None, 2.0)
+        assert list(dict.fromkeys(_steps(api))) == list(range(1, 2 * MAX_POINTS + 2))
+        assert max(len(body["points"]) for body in api.bodies("report")) == MAX_POINTS
+        assert api.bodies("report")[-1]["points"] == []
 
     def test_checkpoints_wait_for_the_api_and_keep_their_order(
         self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
