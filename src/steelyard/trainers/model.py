@@ -31,15 +31,23 @@ def load_model(path: Path, block: ModelBlock) -> PreTrainedModel:
     Raises:
         RunFailure: the folder holds no model that can be loaded.
     """
-    named = block.dtype or ("bfloat16" if torch.cuda.is_available() else "float32")
     try:
-        return AutoModelForCausalLM.from_pretrained(path, dtype=getattr(torch, named))
+        return AutoModelForCausalLM.from_pretrained(path, dtype=weight_type(block.dtype))
     except (OSError, ValueError) as error:
         raise model_not_found(path, block.name_or_path, error) from error
 
 
-def lora_config(block: LoraBlock | None) -> LoraConfig | None:
-    """Make PEFT's configuration, or None where all weights are trained."""
+def weight_type(named: str | None) -> torch.dtype:
+    """Return the type of weights in memory: the one named, else bfloat16 on GPUs and float32 on CPU."""
+    return getattr(torch, named or ("bfloat16" if torch.cuda.is_available() else "float32"))
+
+
+def lora_config(block: LoraBlock | None, *, scorer: bool = False) -> LoraConfig | None:
+    """Make PEFT's configuration, or None where all weights are trained.
+
+    Args:
+        scorer: the model is a reward model, whose head is trained whole.
+    """
     if block is None:
         return None
     return LoraConfig(
@@ -47,7 +55,8 @@ def lora_config(block: LoraBlock | None) -> LoraConfig | None:
         lora_alpha=block.lora_alpha,
         lora_dropout=block.lora_dropout,
         target_modules=block.target_modules,
-        task_type="CAUSAL_LM",
+        task_type="SEQ_CLS" if scorer else "CAUSAL_LM",
+        modules_to_save=["score"] if scorer else None,
     )
 
 

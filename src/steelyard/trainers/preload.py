@@ -15,6 +15,9 @@ _MODULES = (
     "trl.trainer.sft_trainer",
     "lm_eval.models.huggingface",
     "steelyard.trainers.sft",
+    "steelyard.trainers.reward",
+    "steelyard.trainers.dpo",
+    "steelyard.trainers.kto",
     "steelyard.trainers.evaluate",
     "steelyard.trainers.script",
 )

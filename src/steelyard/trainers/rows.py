@@ -26,7 +26,7 @@ def read_rows(paths: Sequence[str], shape: DatasetFormat, split: str, method: Me
     """Read all rows of a split, in order.
 
     Raises:
-        RunFailure: a file is missing, a row is not of the format, the method doesn't learn from the format, or
+        RunFailure: a file is missing, a row is not of the format, the method learns from other formats, or
             there is no row at all.
     """
     _require_shape(shape, method)
