@@ -74,6 +74,13 @@ class OnlineSettings(Spec):
     """Between one-step (0) and whole-answer (1) advantages (ppo)."""
     whiten_rewards: bool = False
     """Bring the rewards of a batch to a variance of one (ppo)."""
+    missing_eos_penalty: Annotated[float, Field(ge=0.0, le=1000.0)] = 1.0
+    """Taken off the score of an answer that doesn't come to its end within `max_completion_length` (ppo)."""
+    use_score_scaling: bool = False
+    """Divide scores by their standard deviation over all answers so far (ppo)."""
+    target_kl: Annotated[float, Field(gt=0.0, le=10_000.0)] | None = None
+    """Divergence from the reference of a whole answer, in nats, that `beta` is steered towards step by step
+    (ppo). Unset: `beta` stays as it is."""
 
 
 class OnlineBlock(OnlineSettings):

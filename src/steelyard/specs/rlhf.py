@@ -27,6 +27,9 @@ _FIELDS_OF = {
     "gamma": {"ppo"},
     "gae_lambda": {"ppo"},
     "whiten_rewards": {"ppo"},
+    "missing_eos_penalty": {"ppo"},
+    "use_score_scaling": {"ppo"},
+    "target_kl": {"ppo"},
 }
 """Field of the policy -> the methods that it means something to."""
 
