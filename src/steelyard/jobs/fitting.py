@@ -13,9 +13,11 @@ from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.governance.access import ProjectId
 from steelyard.jobs.model_names import checkpoint_id, parse_version
 from steelyard.kit.errors import InvalidSpec
+from steelyard.rlhf.scorer import pairs_needed
 from steelyard.specs.evaluations import BUILT_IN_SUITES
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, RlhfSpec
 from steelyard.specs.methods import METHOD_FORMATS, REWARD_METHOD, TEXT_FORMATS
+from steelyard.specs.rlhf import RewardModelBlock
 from steelyard.storage.tables import CheckpointRow, JobRow, ModelVersionRow
 
 Fitted = FineTuneSpec | EvalOnlySpec | RlhfSpec
@@ -35,6 +37,8 @@ def require_shape(spec: Fitted, dataset: DatasetVersion) -> None:
             f"{' or '.join(fitting)}; name another dataset, or another method",
             param="dataset.ref",
         )
+    if isinstance(spec, RlhfSpec) and spec.reward_model is not None:
+        _require_pairs(spec.reward_model, dataset)
     suites = spec.evaluation.suite_names if spec.evaluation is not None else []
     own = [name for name in suites if name in BUILT_IN_SUITES]
     if own and dataset.format not in TEXT_FORMATS:
@@ -80,6 +84,20 @@ def why_not_in_role(name: str, method: str, *, scores: bool) -> str | None:
     if not scores and method == REWARD_METHOD:
         return f"{name} is a reward model: it scores texts and writes none; name a model that writes"
     return None
+
+
+def _require_pairs(block: RewardModelBlock, dataset: DatasetVersion) -> None:
+    """Refuse a bound that no reward model could be shown to keep, before anything is spent on it."""
+    confidence = 0.0 if block.confidence is None else block.confidence
+    needed = pairs_needed(1.0, block.min_accuracy, confidence)
+    if needed is None or dataset.rows_validation < needed:
+        raise InvalidSpec(
+            f"dataset {dataset.ref} holds {dataset.rows_validation} validation pairs, and even a reward "
+            f"model that orders all of them rightly is not shown to reach {block.min_accuracy:g}: "
+            + (f"ingest at least {needed}, or lower" if needed is not None else "lower")
+            + " reward_model.min_accuracy or its confidence",
+            param="reward_model.min_accuracy",
+        )
 
 
 def _method_of(spec: Fitted) -> str:

@@ -70,12 +70,12 @@ async def _evidence(
     if model_digest is not None:
         query = query.where(EvaluationRow.model_digest == model_digest)
     rows = {row.suite: row for row in await session.scalars(query)}
-    if not rows:
-        return None
-    trained = training_evidence(job.metrics, job.lineage) if subject == "tuned" else []
+    trained = training_evidence(job.metrics, job.lineage) if model_digest is not None else []
     # A suite that somebody has named like a figure of training is what counts: it was asked for.
     found = [*trained, *(each for row in rows.values() for each in metrics_of(row))]
-    return assemble(next(iter(rows.values())).model_digest, found)
+    if not found:
+        return None
+    return assemble(model_digest or next(iter(rows.values())).model_digest, found)
 
 
 def _pairs(
