@@ -82,7 +82,8 @@ def show(model: ModelName, project: ProjectName = None, as_json: JsonFlag = Fals
         f"{printable(view.name)}: {view.latest_version} versions; {points or 'no alias points to it'}"
     )
     for each in found[:1]:
-        screen.print(f"newest: {each.version}, made by {each.job_id}, {each.manifest_digest}")
+        kind = each.kind.replace("_", " ")
+        screen.print(f"newest: {each.version}, a {kind} made by {each.job_id}, {each.manifest_digest}")
 
 
 def versions(model: ModelName, project: ProjectName = None, as_json: JsonFlag = False) -> None:
@@ -92,12 +93,13 @@ def versions(model: ModelName, project: ProjectName = None, as_json: JsonFlag = 
     if as_json:
         write_json(ListView(data=found))
         return
-    table = Table("VERSION", "ALIASES", "JOB", "DIGEST", "REGISTERED", box=None)
+    table = Table("VERSION", "KIND", "ALIASES", "JOB", "DIGEST", "REGISTERED", box=None)
     for view in found:
         aliases = ", ".join(view.aliases)
         table.add_row(
-            str(view.version), aliases, view.job_id, view.manifest_digest[:19], format_time(view.created_at)
-        )
+            str(view.version), view.kind, aliases, view.job_id, view.manifest_digest[:19],
+            format_time(view.created_at),
+        )  # fmt: skip
     Screen().print(table)
 
 
