@@ -110,7 +110,7 @@ class BudgetKeeper:
     async def _fits(self, session: AsyncSession, job: JobRow) -> bool:
         standing = await repository.standing_of(session, job.project_id, self._clock())
         price = await ceiling(session, job.spec)
-        demand = demand_of_job(job)
+        demand = await demand_of_job(session, job)
         return (
             standing.refusal(demand, price.per_gpu_hour) is None
             and standing.exhausted(demand.amount(price.per_gpu_hour)) is None

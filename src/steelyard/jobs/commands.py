@@ -11,15 +11,17 @@ from steelyard.governance import access, audit
 from steelyard.governance.identity import Actor
 from steelyard.jobs import repository
 from steelyard.jobs.costs import reserve_job
+from steelyard.jobs.entries import promise_run
 from steelyard.jobs.events import append_event
+from steelyard.jobs.family_rules import refuse_for_family
 from steelyard.jobs.idempotency import Replays
 from steelyard.jobs.repository import JobFilter
-from steelyard.jobs.submission import START_TOPIC
 from steelyard.jobs.views import view_of
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidTransition, NotFound
 from steelyard.kit.paging import MAX_LIMIT
 from steelyard.specs.access import Permission
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.states import TERMINAL_STATES, VERBS, JobState, Reason, Verb, refuse_verb
 from steelyard.specs.views import JobView
 from steelyard.storage.database import Database
@@ -89,7 +91,12 @@ class CommandService:
         """
 
         async def begin(session: AsyncSession, job: JobRow) -> None:
-            await _begin_run(session, job, checkpoint, step)
+            named = await _named_checkpoint(session, job, checkpoint, step)
+            await begin_run(session, job)
+            if named is not None:
+                job.resume_checkpoint_id = named
+                job.stage = "train"
+                job.model_dir = None
 
         arguments = f"{checkpoint or ''}/{'' if step is None else step}"
         return await self._command(actor, project, job_id, Verb.RETRY, key, begin, arguments)
@@ -102,8 +109,10 @@ class CommandService:
         A running job keeps it for its next wait, and against those that would take its place.
         """
 
-        async def change(_session: AsyncSession, job: JobRow) -> None:
+        async def change(session: AsyncSession, job: JobRow) -> None:
             job.priority = priority
+            if job.type in FAMILY_TYPES:
+                await repository.set_priority_of_children(session, job.id, priority)
 
         return await self._command(actor, project, job_id, Verb.SET_PRIORITY, key, change, str(priority))
 
@@ -141,10 +150,12 @@ class CommandService:
             replays = Replays(session, checked, key, f"{verb}/{job_id}/{arguments}")
             if (stored := await replays.find()) is not None:
                 return stored
+            parent = await repository.lock_parent(session, checked, job_id)
             job = await repository.find_job(session, checked, job_id, lock=True)
             if (stored := await replays.find()) is not None:
                 return stored
             if not _is_under_way(verb, job):
+                _require_family_allows(verb, job, parent)
                 await apply_verb(session, actor, job, verb, self._clock(), change, arguments)
             elif job.status_reason == Reason.BUDGET_EXHAUSTED:
                 # What a person wants paused doesn't go on by itself when there is money again.
@@ -157,6 +168,16 @@ class CommandService:
 async def no_change(_session: AsyncSession, _job: JobRow) -> None:
     """Leave all but the state as it is."""
     return
+
+
+async def begin_run(_session: AsyncSession, job: JobRow) -> None:
+    """Make a job's next run its present one: what was counted counts from nothing again."""
+    job.run_number += 1
+    job.retries_used = 0
+    job.evictions = 0
+    job.running_seconds = 0.0
+    job.ended_at = None
+    job.family_end = None
 
 
 async def apply_verb(
@@ -200,6 +221,19 @@ async def apply_verb(
         await reserve_job(session, job, now)
 
 
+def _require_family_allows(verb: Verb, job: JobRow, parent: JobRow | None) -> None:
+    """Hold what a person asks of a child by itself against where its family, whose row is locked, stands.
+
+    Raises:
+        InvalidTransition: its family doesn't allow it.
+    """
+    if parent is None or refuse_verb(verb, JobState(job.state)) is not None:
+        return
+    refusal = refuse_for_family(verb, job.status_reason, parent.id, JobState(parent.state))
+    if refusal is not None:
+        raise InvalidTransition(f"can't {verb.value} {job.id}: {refusal}")
+
+
 def _for_audit(job: JobRow) -> dict[str, Any]:
     """Return what commands change of a job."""
     return {"state": str(job.state), "desired": job.desired, "priority": job.priority, "run": job.run_number}
@@ -208,19 +242,6 @@ def _for_audit(job: JobRow) -> dict[str, Any]:
 def _is_under_way(verb: Verb, job: JobRow) -> bool:
     """Whether the job is on its way to what is asked, so that asking again changes nothing."""
     return verb in (Verb.CANCEL, Verb.PAUSE, Verb.RESUME) and job.state == VERBS[verb][1]
-
-
-async def _begin_run(session: AsyncSession, job: JobRow, checkpoint: str | None, step: int | None) -> None:
-    named = await _named_checkpoint(session, job, checkpoint, step)
-    job.run_number += 1
-    job.retries_used = 0
-    job.evictions = 0
-    job.running_seconds = 0.0
-    job.ended_at = None
-    if named is not None:
-        job.resume_checkpoint_id = named
-        job.stage = "train"
-        job.model_dir = None
 
 
 async def _named_checkpoint(
@@ -242,11 +263,12 @@ async def _named_checkpoint(
 
 async def _promise(session: AsyncSession, job: JobRow, verb: Verb) -> None:
     """Write down the effect that carries the command out."""
-    if verb is Verb.RETRY:
-        await enqueue(session, START_TOPIC, job.id, {"run_number": job.run_number})
-        return
     if verb is Verb.SET_PRIORITY:
         await wake_scheduler(session)
+        return
+    if verb is Verb.RETRY or job.type in FAMILY_TYPES:
+        # A family's workflow reads what is wanted where it stands: in the row.
+        await promise_run(session, job)
         return
     await enqueue(
         session,
@@ -264,4 +286,5 @@ async def _promise(session: AsyncSession, job: JobRow, verb: Verb) -> None:
 async def _view(session: AsyncSession, job: JobRow) -> JobView:
     await session.flush()
     attempts = await repository.attempts_of(session, job.id)
-    return view_of(job, attempts, await repository.model_version_of(session, job))
+    version = await repository.model_version_of(session, job)
+    return view_of(job, attempts, version, await repository.child_counts(session, job))

@@ -14,26 +14,38 @@ from steelyard.governance.ledger.costs import spent_by_job
 from steelyard.governance.ledger.demand import Demand, demand_of
 from steelyard.governance.ledger.meters import Share
 from steelyard.governance.ledger.prices import ceiling, is_free
+from steelyard.jobs.family_rules import starts_again
+from steelyard.jobs.specs import stored_spec
 from steelyard.kit.clock import Clock
 from steelyard.specs.budgets import JobCost, PlanCost
-from steelyard.specs.job import JOB_SPEC, JobSpec
+from steelyard.specs.families import FAMILY_TYPES
+from steelyard.specs.job import JobSpec
+from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.storage.tables import AllocationRow, JobRow, NodeRow
 
 
-def demand_of_job(job: JobRow) -> Demand:
-    """Return what a stored job may still use."""
-    return demand_of(JOB_SPEC.validate_python(job.spec, strict=False), job.running_seconds)
+async def demand_of_job(session: AsyncSession, job: JobRow) -> Demand:
+    """Return what a stored job may still use; of a search or pipeline all its children together."""
+    spec = stored_spec(job)
+    if job.type in FAMILY_TYPES:
+        return demand_of(spec, await _gone_seconds(session, job))
+    return demand_of(spec, job.running_seconds)
 
 
 async def reserve_job(session: AsyncSession, job: JobRow, now: datetime) -> Amount:
     """Hold what a job may use from here on: at its submission, its resumption, its retry.
+
+    A child draws on what is held for its parent, and nothing is held for itself.
 
     Raises:
         BudgetExceeded: the project's budget doesn't have it.
     """
     if is_free(job.spec):
         return Amount()
-    demand = demand_of_job(job)
+    if job.parent_id is not None:
+        await accounting.draw_on(session, job.project_id, job.id, job.parent_id)
+        return Amount()
+    demand = await demand_of_job(session, job)
     price = await ceiling(session, job.spec)
     order = f"{job.run_number}:{job.command_sequence}"
     return await accounting.reserve(session, job.project_id, job.id, order, demand, price, now)
@@ -65,7 +77,8 @@ async def refusal_to_run(session: AsyncSession, job: JobRow, now: datetime) -> s
     if is_free(job.spec):
         return None
     price = await ceiling(session, job.spec)
-    return await accounting.exhausted_by(session, job.project_id, demand_of_job(job), price, now)
+    demand = await demand_of_job(session, job)
+    return await accounting.exhausted_by(session, job.project_id, demand, price, now)
 
 
 async def plan_cost(session: AsyncSession, project: ProjectId, spec: JobSpec, clock: Clock) -> PlanCost:
@@ -98,3 +111,28 @@ async def cost_of_job(session: AsyncSession, job: JobRow) -> JobCost:
         reserved_gpu_hours=round(held.of("gpu_hours"), 9),
         reserved_money=held.money,
     )
+
+
+async def _gone_seconds(session: AsyncSession, parent: JobRow) -> float:
+    """Return how much of what a family's children may run is used up, or will not be used in this run."""
+    rows = await session.execute(
+        select(
+            JobRow.state,
+            JobRow.status_reason,
+            JobRow.running_seconds,
+            JobRow.spec["limits"]["max_runtime_seconds"].astext,
+        ).where(JobRow.parent_id == parent.id)
+    )
+    again = parent.state == JobState.VALIDATING
+    return sum(
+        _gone_of_child(parent.type, JobState(state), reason, running, float(longest), again=again)
+        for state, reason, running, longest in rows
+    )
+
+
+def _gone_of_child(
+    family_type: str, state: JobState, reason: str | None, running: float, longest: float, *, again: bool
+) -> float:
+    if state not in TERMINAL_STATES:
+        return min(running, longest)
+    return 0.0 if again and starts_again(family_type, state, reason) else longest

@@ -8,26 +8,22 @@ from pathlib import Path
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from steelyard.compute.hints import wake_scheduler
-from steelyard.governance import audit
-from steelyard.governance.identity import SYSTEM
 from steelyard.governance.ledger.accounting import leave_places, settle_places
 from steelyard.jobs import repository
 from steelyard.jobs.checkpoints import choose_checkpoint
-from steelyard.jobs.costs import meter_attempt, refusal_to_run, release_job
+from steelyard.jobs.costs import meter_attempt, refusal_to_run
 from steelyard.jobs.events import append_event
 from steelyard.jobs.holds import hold_for_budget
+from steelyard.jobs.moves import make_move, set_state
 from steelyard.jobs.outages import note_outage
-from steelyard.jobs.places import give_back, leave_unfit_place
+from steelyard.jobs.places import leave_unfit_place
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.ids import new_id
-from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
+from steelyard.specs.states import JobState, Reason, may_move
 from steelyard.storage.bucket import BucketUnavailable
 from steelyard.storage.database import Database
 from steelyard.storage.object_folder import ObjectFolder
 from steelyard.storage.tables import AllocationRow, AttemptRow, CheckpointRow, JobRow
-
-_HAD_A_PLACE = (JobState.QUEUED, JobState.STARTING, JobState.RUNNING, JobState.RECOVERING)
 
 
 @dataclass(frozen=True)
@@ -108,23 +104,7 @@ class LifecycleService:
             job = await repository.lock_job(session, job_id)
             if job.run_number != run_number or not may_move(JobState(job.state), target):
                 return _orders(job, moved=False)
-            before = JobState(job.state)
-            changed = before is not target
-            if target is JobState.PAUSED and job.status_reason in (Reason.BUDGET_EXHAUSTED, Reason.IDLE):
-                reason, message = job.status_reason, job.status_message or message
-            self._set_state(job, target, reason, message)
-            if release or target in TERMINAL_STATES:
-                await give_back(session, job_id, self._clock())
-            if target is JobState.QUEUED:
-                if before not in _HAD_A_PLACE or job.queued_at is None:
-                    # Who had to make way keeps its place in the line.
-                    job.queued_at = self._clock()
-                await wake_scheduler(session)
-            if changed:
-                await self._tell(session, job, target, reason, message)
-            await settle_places(session, job_id, self._clock())
-            if target in TERMINAL_STATES or target is JobState.PAUSED:
-                await release_job(session, job, self._clock())
+            await make_move(session, job, target, reason, message, self._clock(), release=release)
             return _orders(job, moved=True)
 
     async def start_attempt(self, job_id: str, run_number: int, launch_key: str, stage: str) -> Launch:
@@ -141,7 +121,7 @@ class LifecycleService:
             made = await repository.attempt_by_launch(session, job_id, launch_key)
             if made is not None:
                 if made.state != "ended" and job.state == JobState.QUEUED:
-                    self._set_state(job, JobState.STARTING, None, f"attempt {made.number} goes on")
+                    set_state(job, JobState.STARTING, None, f"attempt {made.number} goes on", self._clock())
                 return Launch(_orders(job, moved=True), made.id)
             rows = await repository.checkpoints_of(session, job_id)
             named = job.resume_checkpoint_id
@@ -168,7 +148,9 @@ class LifecycleService:
             attempt = self._new_attempt(job, launch_key, stage, allocations, checkpoint)
             session.add(attempt)
             if job.state != JobState.RUNNING or stage == "train":
-                self._set_state(job, JobState.STARTING, None, f"attempt {attempt.number} is starting")
+                set_state(
+                    job, JobState.STARTING, None, f"attempt {attempt.number} is starting", self._clock()
+                )
             else:
                 job.status_reason, job.status_message = Reason.EVALUATING, "evaluating"
             await append_event(
@@ -227,26 +209,6 @@ class LifecycleService:
                 level="warn",
                 data={"step": row.step, "checkpoint": row.id, "fault": fault},
             )
-
-    def _set_state(self, job: JobRow, target: JobState, reason: str | None, message: str) -> None:
-        now = self._clock()
-        job.state = target
-        job.status_reason = reason
-        job.status_message = message
-        job.updated_at = now
-        if target in TERMINAL_STATES:
-            job.ended_at = now
-
-    async def _tell(
-        self, session: AsyncSession, job: JobRow, target: JobState, reason: str | None, message: str
-    ) -> None:
-        level = "error" if target is JobState.FAILED else "warn" if target is JobState.RECOVERING else "info"
-        await append_event(session, job, f"job.{target.value}", message, level=level, data={"reason": reason})
-        if target in TERMINAL_STATES:
-            await audit.record(
-                session, SYSTEM, f"job.{target.value}", "job", job.id,
-                project_id=job.project_id, detail={"reason": reason},
-            )  # fmt: skip
 
 
 def _orders(job: JobRow, *, moved: bool) -> Orders:

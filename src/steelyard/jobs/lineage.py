@@ -6,14 +6,16 @@ from steelyard.kit.canonical import digest_bytes, digest_json
 from steelyard.registry.kinds import METHOD_KEY
 from steelyard.registry.software import code_digest, code_version, environment_digest
 from steelyard.specs.blocks import ScriptBlock
-from steelyard.specs.job import EvalOnlySpec, FineTuneSpec
+from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, HpoSpec, RlhfSpec
 
 _IMITATION = frozenset({"sft", "script"})
 REGISTERED_PREFIX = "models/"
 """Begins the name of a base model that is a registered version: `models/NAME@VERSION`."""
 
 
-def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None) -> dict[str, str]:
+def lineage_of(
+    spec: FineTuneSpec | EvalOnlySpec | HpoSpec | RlhfSpec, dataset: DatasetVersion | None
+) -> dict[str, str]:
     """Return the digests that can be known without I/O. Preparation adds the base model's."""
     lineage = {
         "config": digest_json(spec.model_dump(mode="json")),
@@ -21,6 +23,8 @@ def lineage_of(spec: FineTuneSpec | EvalOnlySpec, dataset: DatasetVersion | None
         "code_digest": code_digest(),
         "environment": environment_digest(),
     }
+    if isinstance(spec, HpoSpec):
+        spec = spec.trial
     if isinstance(spec, FineTuneSpec) and spec.script is not None:
         lineage |= _script_lineage(spec.script)
     if isinstance(spec, FineTuneSpec) and spec.method not in _IMITATION:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from steelyard.governance.ledger import accounting, repository
 from steelyard.governance.ledger.accounting import Tick
 from steelyard.jobs.holds import hold_for_budget
-from steelyard.jobs.repository import lock_job
+from steelyard.jobs.repository import family_of, lock_job
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.storage.database import Database
 
@@ -72,6 +72,8 @@ class MeteringService:
     async def _hold_if_exhausted(self, tick: Tick, job_id: str) -> None:
         if tick.exhausted is None:
             return
+        sentence = tick.standing.sentence(tick.exhausted)
         async with self._database.transaction() as session:
-            job = await lock_job(session, job_id)
-            await hold_for_budget(session, job, tick.standing.sentence(tick.exhausted), self._clock())
+            # Of a family the head first: it has the reservation, and its row is locked before its child's.
+            for held in dict.fromkeys((await family_of(session, job_id), job_id)):
+                await hold_for_budget(session, await lock_job(session, held), sentence, self._clock())

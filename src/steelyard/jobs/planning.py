@@ -6,6 +6,7 @@ from steelyard.jobs import repository
 from steelyard.jobs.stages import stages_from
 from steelyard.jobs.weighing import gates_of
 from steelyard.storage.database import Database
+from steelyard.storage.tables import JobRow
 
 
 @dataclass(frozen=True)
@@ -37,5 +38,12 @@ class PlanningService:
             stages=stages_from(job.stage, job.spec),
             max_retries=limits["max_retries"],
             grace_seconds=limits["stop_grace_seconds"],
-            registers=job.type == "fine_tune" or bool(gates_of(job)),
+            registers=_registers(job),
         )
+
+
+def _registers(job: JobRow) -> bool:
+    """Whether a run ends with gates and registration. A family sees to both for children that don't."""
+    if job.child_order is not None and not job.child_order["registers"]:
+        return False
+    return job.type == "fine_tune" or bool(gates_of(job))

@@ -23,11 +23,13 @@ from steelyard.jobs.fitting import why_not_in_role
 from steelyard.jobs.launching import spec_of
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.references import ADAPTER_CONFIG, KnownModel, find_model
+from steelyard.jobs.specs import launched_block
 from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidSpec, StorageFull, Unavailable
 from steelyard.runtime.files import write_atomically
 from steelyard.runtime.manifests import Damage
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.job import FineTuneSpec
 from steelyard.specs.manifest import MANIFEST_NAME
 from steelyard.specs.run import DatasetFiles
@@ -94,7 +96,7 @@ class PreparationService:
             job = await repository.lock_job(session, job_id)
             if job.prepared.get("ready") and _is_there(job.prepared):
                 return Prepared(ready=True)
-            spec = job.spec
+            spec = launched_block(job)
             dataset = await self._dataset_version(session, job)
             project = ProjectId(job.project_id)
             try:
@@ -105,7 +107,7 @@ class PreparationService:
         prepared: dict[str, Any] = {"ready": True}
         lineage: dict[str, str] = {}
         if dataset is not None:
-            if dataset.rows_train == 0 and job.type == "fine_tune":
+            if dataset.rows_train == 0 and job.type != "eval_only":
                 return Prepared(
                     False, Reason.DATASET_EMPTY, f"{dataset.ref} has no training rows; ingest more"
                 )
@@ -130,6 +132,9 @@ class PreparationService:
             prepared["model_revision"] = model.get("revision")
             lineage["base_model"] = model["digest"]
         tokenized = await self._tokenize(job, prepared)
+        if isinstance(tokenized, Refusal) and job.type in FAMILY_TYPES:
+            # A trial may have other settings than what all have in common, and says so itself.
+            tokenized = None
         if isinstance(tokenized, Refusal):
             return Prepared(False, tokenized.reason, tokenized.message)
         if tokenized is not None:
@@ -154,7 +159,7 @@ class PreparationService:
 
     async def _tokenize(self, job: JobRow, prepared: dict[str, Any]) -> Tokenized | Refusal | None:
         """Have the rows tokenized before any GPU is asked for. None where the job's own code reads them."""
-        spec = spec_of(job)
+        spec = spec_of(job) if job.type not in FAMILY_TYPES else _trial_of(job)
         if not isinstance(spec, FineTuneSpec) or spec.method != "sft" or spec.model is None:
             return None
         wanted = Wanted(
@@ -224,7 +229,7 @@ class PreparationService:
         return self._folders.store.pull_folder(known.folder, known.digest)
 
     async def _dataset_version(self, session: AsyncSession, job: JobRow) -> catalogue.DatasetVersion | None:
-        block = job.spec.get("dataset")
+        block = launched_block(job).get("dataset")
         if block is None:
             return None
         # What was deleted since the job was taken stays for it.
@@ -302,6 +307,12 @@ async def _tell_tokenized(session: AsyncSession, job: JobRow, tokenized: Tokeniz
             **summary.model_dump(),
         },
     )
+
+
+def _trial_of(job: JobRow) -> FineTuneSpec | None:
+    """Return the spec that all trials of a search have in common. The stages of a pipeline differ."""
+    trial = job.spec.get("trial")
+    return None if trial is None else FineTuneSpec.model_validate(trial, strict=False)
 
 
 def _model_name(spec: dict[str, Any]) -> str | None:

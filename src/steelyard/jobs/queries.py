@@ -3,6 +3,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
 from steelyard.jobs import repository
@@ -25,7 +27,7 @@ from steelyard.specs.views import (
     JobView,
 )
 from steelyard.storage.database import Database
-from steelyard.storage.tables import AttemptRow
+from steelyard.storage.tables import AttemptRow, JobRow, ModelVersionRow
 
 
 class QueryService:
@@ -45,7 +47,8 @@ class QueryService:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             attempts = await repository.attempts_of(session, job.id)
-            view = view_of(job, attempts, await repository.model_version_of(session, job))
+            version, children = await _made_by(session, job)
+            view = view_of(job, attempts, version, children)
             gates = await judgement_of(session, job)
             return view.model_copy(update={"cost": await cost_of_job(session, job), "gates": gates})
 
@@ -112,6 +115,11 @@ class QueryService:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
             return await repository.attempts_of(session, job.id)
+
+
+async def _made_by(session: AsyncSession, job: JobRow) -> tuple[ModelVersionRow | None, dict[str, int]]:
+    """Return the model version and the children that a job has made."""
+    return await repository.model_version_of(session, job), await repository.child_counts(session, job)
 
 
 def _event_id(after: str | None) -> int:

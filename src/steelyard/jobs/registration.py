@@ -15,6 +15,7 @@ from steelyard.jobs.events import append_event
 from steelyard.jobs.finished_models import keep_model
 from steelyard.jobs.lifecycle import Folders
 from steelyard.jobs.reproduction import LINEAGE_KEY
+from steelyard.jobs.specs import launched_block
 from steelyard.jobs.tracking import TrackingService
 from steelyard.jobs.weighing import weigh_job
 from steelyard.kit.clock import Clock, utc_now
@@ -105,7 +106,7 @@ class RegistrationService:
 
     async def _add_version(self, session: AsyncSession, job: JobRow, manifest: Manifest) -> ModelVersionRow:
         digest = manifest.digest()
-        name = _model_name(job)
+        name = _model_name(await self._named_by(session, job))
         number = await session.scalar(
             upsert(ModelRow)
             .values(project_id=job.project_id, name=name, latest_version=1)
@@ -139,6 +140,12 @@ class RegistrationService:
         )  # fmt: skip
         return version
 
+    async def _named_by(self, session: AsyncSession, job: JobRow) -> JobRow:
+        """Return the job whose name a model gets: a family's, where its child registers nothing itself."""
+        if job.parent_id is None or (job.child_order or {}).get("registers"):
+            return job
+        return await session.get_one(JobRow, job.parent_id)
+
     async def _mirror(self, job: JobRow, version: ModelVersionRow) -> None:
         if version.mlflow_version is None:
             tracked = await self._tracking.open(job)
@@ -146,5 +153,5 @@ class RegistrationService:
 
 
 def _model_name(job: JobRow) -> str:
-    named = job.spec.get("register_as")
-    return str(named["model_name"]) if named else job.name
+    named: dict[str, str] | None = job.spec.get("register_as") or launched_block(job).get("register_as")
+    return named["model_name"] if named else job.name

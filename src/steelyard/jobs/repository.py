@@ -3,11 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, select
+from sqlalchemy import ColumnElement, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import load_only
 
 from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import NotFound
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.storage.tables import (
     AllocationRow,
@@ -28,6 +30,10 @@ class JobFilter:
     type: str | None = None
     name: str | None = None
     tags: tuple[tuple[str, str], ...] = ()
+    parent: str | None = None
+    """Only this job's children."""
+    children: bool = False
+    """Children too. Where neither is said, only jobs that are no children."""
 
 
 async def find_job(session: AsyncSession, project: ProjectId, job_id: str, *, lock: bool = False) -> JobRow:
@@ -41,6 +47,21 @@ async def find_job(session: AsyncSession, project: ProjectId, job_id: str, *, lo
     if row is None:
         raise NotFound(f"no job {job_id!r} in project {project!r}; 'steelyard list' shows them", param="job")
     return row
+
+
+async def lock_parent(session: AsyncSession, project: ProjectId, job_id: str) -> JobRow | None:
+    """Return the parent of a job of the project, locked for change; None where it has none.
+
+    Whoever locks both locks the parent first. A job's parent never changes.
+    """
+    known = select(JobRow.parent_id).where(JobRow.project_id == project, JobRow.id == job_id)
+    parent_id = await session.scalar(known)
+    return None if parent_id is None else await lock_job(session, parent_id)
+
+
+async def family_of(session: AsyncSession, job_id: str) -> str:
+    """Return the head of a job's family: its parent, or itself."""
+    return await session.scalar(select(JobRow.parent_id).where(JobRow.id == job_id)) or job_id
 
 
 async def lock_job(session: AsyncSession, job_id: str) -> JobRow:
@@ -139,17 +160,57 @@ async def creator_of(session: AsyncSession, job_id: str) -> str | None:
 
 
 async def model_version_of(session: AsyncSession, job: JobRow) -> ModelVersionRow | None:
-    """Return the model version that the job's present run made."""
+    """Return the model version that the job's present run made; of a family, the one that its result is."""
+    if job.type in FAMILY_TYPES:
+        chosen = (job.family_end or {}).get("chosen_job")
+        if chosen is None:
+            return None
+        query = (
+            select(ModelVersionRow)
+            .join(JobRow, JobRow.id == ModelVersionRow.job_id)
+            .where(JobRow.id == chosen, ModelVersionRow.run_number == JobRow.run_number)
+        )
+        return await session.scalar(query)
     query = select(ModelVersionRow).where(
         ModelVersionRow.job_id == job.id, ModelVersionRow.run_number == job.run_number
     )
     return await session.scalar(query)
 
 
-async def live_runs(session: AsyncSession) -> list[tuple[str, int]]:
-    """Return id and run number of every job that is not over."""
-    query = select(JobRow.id, JobRow.run_number).where(JobRow.state.not_in(TERMINAL_STATES))
-    return [(row.id, row.run_number) for row in await session.execute(query)]
+async def child_counts(session: AsyncSession, job: JobRow) -> dict[str, int]:
+    """Return how many children of a job are in which state."""
+    if job.type not in FAMILY_TYPES:
+        return {}
+    query = (
+        select(JobRow.state, func.count())
+        .where(JobRow.parent_id == job.id)
+        .group_by(JobRow.state)
+        .order_by(JobRow.state)
+    )
+    return {row[0]: row[1] for row in await session.execute(query)}
+
+
+async def live_runs(session: AsyncSession) -> Sequence[JobRow]:
+    """Return every job that is not over."""
+    query = select(JobRow).where(JobRow.state.not_in(TERMINAL_STATES))
+    return list(await session.scalars(query.options(load_only(JobRow.id, JobRow.run_number, JobRow.type))))
+
+
+async def set_priority_of_children(session: AsyncSession, parent_id: str, priority: int) -> None:
+    """Give all children that are not over a new priority, in one statement."""
+    over = [str(state) for state in TERMINAL_STATES]
+    await session.execute(_PRIORITY, {"parent": parent_id, "priority": priority, "over": over})
+
+
+_PRIORITY = text(
+    """
+    WITH live AS (
+        SELECT id FROM jobs WHERE parent_id = :parent AND state <> ALL (CAST(:over AS TEXT[]))
+        ORDER BY id FOR UPDATE
+    )
+    UPDATE jobs SET priority = :priority FROM live WHERE jobs.id = live.id
+    """
+)
 
 
 async def allocations_of(session: AsyncSession, job_id: str) -> Sequence[AllocationRow]:
@@ -159,6 +220,10 @@ async def allocations_of(session: AsyncSession, job_id: str) -> Sequence[Allocat
 
 def _conditions(project: ProjectId, filter_: JobFilter) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = [JobRow.project_id == project]
+    if filter_.parent is not None:
+        conditions.append(JobRow.parent_id == filter_.parent)
+    elif not filter_.children:
+        conditions.append(JobRow.parent_id.is_(None))
     if filter_.states:
         conditions.append(JobRow.state.in_(filter_.states))
     if filter_.type:

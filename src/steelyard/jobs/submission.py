@@ -3,42 +3,36 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any
 
-from pydantic import ValidationError
-from sqlalchemy import insert
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.compute.quotas import quota_effect
-from steelyard.datasets import catalogue
-from steelyard.datasets.catalogue import DatasetVersion
-from steelyard.evals.suites import pin_suites
-from steelyard.governance import access, audit
+from steelyard.governance import access
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
+from steelyard.governance.ledger.demand import demand_of
 from steelyard.governance.secrets.service import require_secrets
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
 from steelyard.jobs.costs import plan_cost, reserve_job
-from steelyard.jobs.events import append_event
-from steelyard.jobs.fitting import require_roles, require_shape
+from steelyard.jobs.entries import enter_job, new_job
 from steelyard.jobs.lineage import lineage_of
+from steelyard.jobs.pinning import Runnable, pin
+from steelyard.jobs.specs import parse_spec
 from steelyard.jobs.views import view_of
 from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import IdempotencyMismatch, InvalidRequest, InvalidSpec, NotSupported
 from steelyard.kit.ids import new_id
 from steelyard.specs.access import Permission
-from steelyard.specs.faults import field_path
-from steelyard.specs.job import JOB_SPEC, EvalOnlySpec, FineTuneSpec, JobSpec
-from steelyard.specs.states import JobState
+from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, HpoSpec, JobSpec, RetrainSpec, RlhfSpec
 from steelyard.specs.views import PlanView
 from steelyard.storage.database import Database
-from steelyard.storage.outbox import enqueue
-from steelyard.storage.tables import IdempotencyRow, JobRow
+from steelyard.storage.tables import IdempotencyRow
 
-START_TOPIC = "start_job"
 _MAX_KEY_LENGTH = 255
 
 
@@ -87,10 +81,11 @@ class SubmissionService:
             if stored is not None:
                 return await _replay(session, actor, stored, digest)
             spec = parse_spec(body)
-            spec, dataset = await _pin(session, checked, runnable(spec))
-            await require_secrets(session, checked, spec.secrets)
-            await Capacity(session).require_fit(spec.resources)
-            job = self._new_job(actor, checked, spec, dataset)
+            spec, dataset = await pin(session, checked, runnable(spec))
+            launched = _launched(spec)
+            await require_secrets(session, checked, [*spec.secrets, *launched.secrets])
+            await Capacity(session).require_fit(launched.resources)
+            job = new_job(actor.id, checked, spec, dataset, self._clock())
             job.lineage = {**job.lineage, **(further_lineage or {})}
             response = view_of(job, [], None).model_dump_json()
             if not await _claim_key(session, checked, key, digest, job.id, response):
@@ -98,7 +93,7 @@ class SubmissionService:
                 if stored is not None:
                     return await _replay(session, actor, stored, digest)
                 raise InvalidRequest("the idempotency key vanished while it was read; send the request again")
-            await _store(session, actor, job)
+            await enter_job(session, actor, job, f"submitted by {actor.id}")
             await reserve_job(session, job, self._clock())
         return Submission(job.id, response, replayed=False)
 
@@ -111,13 +106,16 @@ class SubmissionService:
         _parse_json(body)
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
-            spec, dataset = await _pin(session, checked, runnable(parse_spec(body)))
-            await require_secrets(session, checked, spec.secrets)
+            spec, dataset = await pin(session, checked, runnable(parse_spec(body)))
+            launched = _launched(spec)
+            await require_secrets(session, checked, [*spec.secrets, *launched.secrets])
             capacity = Capacity(session)
-            fit = await capacity.forecast(spec.resources, spec.priority)
+            fit = await capacity.forecast(launched.resources, spec.priority)
             cost = await plan_cost(session, checked, spec, self._clock)
-            gpus = spec.resources.gpus * (spec.distributed.num_nodes if isinstance(spec, FineTuneSpec) else 1)
-            quotas = await quota_effect(session, checked, spec.resources.flavors, gpus, self._clock)
+            demand = demand_of(spec)
+            quotas = await quota_effect(
+                session, checked, launched.resources.flavors, demand.gpus * _side_by_side(spec), self._clock
+            )
         return PlanView(
             valid=True,
             spec=spec.model_dump(mode="json"),
@@ -125,108 +123,35 @@ class SubmissionService:
             fits=fit.fits,
             would_start_now=fit.free_now,
             queue_position=fit.queue_position,
-            max_gpu_hours=gpus * spec.limits.max_runtime_seconds / 3600,
+            max_gpu_hours=float(demand.amount(Decimal(0)).of("gpu_hours")),
             messages=[*fit.messages, *([cost.refusal] if cost.refusal else [])],
             cost=cost,
             quotas=quotas,
         )
 
-    def _new_job(
-        self,
-        actor: Actor,
-        project: ProjectId,
-        spec: FineTuneSpec | EvalOnlySpec,
-        dataset: DatasetVersion | None,
-    ) -> JobRow:
-        now = self._clock()
-        return JobRow(
-            id=new_id("job"),
-            project_id=project,
-            name=spec.name,
-            type=spec.type,
-            state=JobState.VALIDATING,
-            status_reason=None,
-            status_message="accepted; data and base model are being made ready",
-            priority=spec.priority,
-            spec=spec.model_dump(mode="json"),
-            lineage=lineage_of(spec, dataset),
-            tags=dict(spec.tags),
-            desired="run",
-            command_sequence=0,
-            run_number=0,
-            epoch=0,
-            stage="evaluate" if spec.type == "eval_only" else "train",
-            attempts_count=0,
-            retries_used=0,
-            evictions=0,
-            running_seconds=0.0,
-            progress={},
-            metrics={},
-            prepared={},
-            created_by=actor.id,
-            created_at=now,
-            updated_at=now,
-        )
 
-
-def parse_spec(body: bytes) -> JobSpec:
-    """Parse a job spec.
-
-    Raises:
-        InvalidSpec: `param` is the path of the first field at fault, `details` lists them all.
-    """
-    try:
-        return JOB_SPEC.validate_json(body)
-    except ValidationError as error:
-        value = json.loads(body)
-        faults = [
-            {"param": ".".join(map(str, field_path(value, item))), "message": item["msg"]}
-            for item in error.errors(include_url=False)
-        ]
-        first = faults[0]
-        raise InvalidSpec(
-            f"{first['param'] or 'spec'}: {first['message']}"
-            + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "")
-            + "; 'steelyard schema' prints what a spec may hold",
-            param=first["param"] or None,
-            faults=faults,
-        ) from error
-
-
-def runnable(spec: JobSpec) -> FineTuneSpec | EvalOnlySpec:
+def runnable(spec: JobSpec) -> Runnable:
     """Return a spec that this version can run.
 
     Raises:
         NotSupported: the type is valid but has no workflow yet.
     """
-    if isinstance(spec, FineTuneSpec | EvalOnlySpec):
+    if not isinstance(spec, RetrainSpec):
         return spec
     raise NotSupported(
-        f"jobs of type {spec.type} are valid but can't be run by this version; fine_tune and eval_only can",
+        f"jobs of type {spec.type} are valid but can't be run by this version; submit its template by itself",
         param="type",
     )
 
 
-async def _pin(
-    session: AsyncSession, project: ProjectId, spec: FineTuneSpec | EvalOnlySpec
-) -> tuple[FineTuneSpec | EvalOnlySpec, DatasetVersion | None]:
-    """Fix the versions of dataset and suites, and check that data and models fit what is done with them."""
-    if spec.evaluation is not None:
-        pinned_block = await pin_suites(session, project, spec.evaluation)
-        spec = spec.model_copy(update={"evaluation": pinned_block})
-    await require_roles(session, project, spec)
-    if spec.dataset is None:
-        return spec, None
-    dataset = await catalogue.resolve(session, project, spec.dataset.ref, hold=True)
-    if spec.dataset.format not in (None, dataset.format):
-        raise InvalidSpec(
-            f"dataset {dataset.ref} holds {dataset.format}, the job expects {spec.dataset.format};"
-            " name another dataset or leave out dataset.format",
-            param="dataset.format",
-        )
-    require_shape(spec, dataset)
-    pinned = spec.dataset.model_copy(update={"ref": dataset.ref})
-    return spec.model_copy(update={"dataset": pinned}), dataset
+def _launched(spec: Runnable) -> FineTuneSpec | EvalOnlySpec | RlhfSpec:
+    """Return the spec that says what one launch is given: of a search, its trial's."""
+    return spec.trial if isinstance(spec, HpoSpec) else spec
+
+
+def _side_by_side(spec: Runnable) -> int:
+    """Return how many launches there may be at once."""
+    return min(spec.search.max_concurrent_trials, spec.search.trials) if isinstance(spec, HpoSpec) else 1
 
 
 async def _claim_key(
@@ -240,22 +165,6 @@ async def _claim_key(
         .returning(IdempotencyRow.key)
     )
     return await session.scalar(statement) is not None
-
-
-async def _store(session: AsyncSession, actor: Actor, job: JobRow) -> None:
-    columns = {column.key: getattr(job, column.key) for column in JobRow.__table__.columns}
-    await session.execute(insert(JobRow).values(**columns))
-    await append_event(session, job, "job.submitted", f"submitted by {actor.id}")
-    await audit.record(
-        session,
-        actor,
-        "job.submit",
-        "job",
-        job.id,
-        project_id=job.project_id,
-        after_digest=job.lineage["config"],
-    )
-    await enqueue(session, START_TOPIC, job.id, {"run_number": 0})
 
 
 async def _replay(session: AsyncSession, actor: Actor, stored: IdempotencyRow, digest: str) -> Submission:

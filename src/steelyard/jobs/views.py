@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from steelyard.datasets.report_links import report_of_lineage
 from steelyard.jobs.checkpoints import SWEPT
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.specs.views import (
     AttemptView,
@@ -56,8 +57,13 @@ def summary_of(job: JobRow, attempt: AttemptRow | None) -> JobSummary:
     )
 
 
-def view_of(job: JobRow, attempts: Sequence[AttemptRow], model: ModelVersionRow | None) -> JobView:
-    """Return a job whole. `attempts` are oldest first."""
+def view_of(
+    job: JobRow,
+    attempts: Sequence[AttemptRow],
+    model: ModelVersionRow | None,
+    children: dict[str, int] | None = None,
+) -> JobView:
+    """Return a job whole. `attempts` are oldest first; `children` counts a family's, by state."""
     current = attempts[-1] if attempts else None
     return JobView(
         **summary_of(job, current).model_dump(),
@@ -69,6 +75,8 @@ def view_of(job: JobRow, attempts: Sequence[AttemptRow], model: ModelVersionRow 
         metrics=job.metrics,
         model=_model_ref(model),
         created_by=job.created_by,
+        parent=job.parent_id,
+        children=(children or {}) if job.type in FAMILY_TYPES else None,
         started_at=job.started_at,
         ended_at=job.ended_at if JobState(job.state) in TERMINAL_STATES else None,
     )

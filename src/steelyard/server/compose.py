@@ -9,6 +9,8 @@ from typing import Literal
 
 import httpx
 
+from steelyard import hpo, rlhf
+from steelyard.activities.families import FamilyActivities
 from steelyard.activities.ingest import EvaluationTexts, IngestActivities
 from steelyard.activities.jobs import JobActivities
 from steelyard.activities.watching import Watcher
@@ -56,9 +58,11 @@ from steelyard.jobs.admission import AdmissionService
 from steelyard.jobs.budgets import BudgetKeeper
 from steelyard.jobs.checkpoint_sweeping import CheckpointSweepingService
 from steelyard.jobs.commands import CommandService
+from steelyard.jobs.curves import curves_of
 from steelyard.jobs.endings import EndingService
 from steelyard.jobs.evaluation import EvaluationService
 from steelyard.jobs.events import CHANNEL as EVENTS_CHANNEL
+from steelyard.jobs.families import FamilyService, NextStep
 from steelyard.jobs.idleness import IdleKeeper
 from steelyard.jobs.interruptions import InterruptionService
 from steelyard.jobs.launching import LaunchService
@@ -114,6 +118,8 @@ _MLFLOW_TIMEOUT = httpx.Timeout(30.0, connect=1.0)
 _API_POOL = 10
 LINEAGE_ORIGIN = "steelyard.internal/lineage"
 _WORKER_POOL = 20
+FAMILY_STEPS: dict[str, NextStep] = {"hpo": hpo.next_step, "rlhf": rlhf.next_step}
+"""Type of a job that is made of others -> what it wants next."""
 
 
 @dataclass(frozen=True)
@@ -252,6 +258,7 @@ class WorkerParts:
 
     ground: Ground
     activities: JobActivities
+    families: FamilyActivities
     ingest: IngestActivities
     sweeping: SweepingService
     token_sweeping: TokenSweepingService
@@ -291,23 +298,28 @@ def build_worker(settings: Settings) -> WorkerParts:
         settings.stall_seconds,
     )
     layout = ground.layout
+    preparation = PreparationService(
+        database,
+        ground.dataset_files,
+        layout.cache / "models",
+        partial(refuse_folder, home=layout.root, roots=settings.model_roots),
+        SuiteFolderService(database, layout.objects, layout.cache / "suites"),
+        folders,
+        TokenizedService(database, layout.cache / "tokenized"),
+    )
+    registration = RegistrationService(database, folders, mlflow, tracking, load_lineage_signer(layout))
     activities = JobActivities(
         planning=PlanningService(database),
-        preparation=PreparationService(
-            database,
-            ground.dataset_files,
-            layout.cache / "models",
-            partial(refuse_folder, home=layout.root, roots=settings.model_roots),
-            SuiteFolderService(database, layout.objects, layout.cache / "suites"),
-            folders,
-            TokenizedService(database, layout.cache / "tokenized"),
-        ),
+        preparation=preparation,
         lifecycle=LifecycleService(database, folders, ground.executor.name, settings.lease_seconds),
         endings=endings,
-        registration=RegistrationService(database, folders, mlflow, tracking, load_lineage_signer(layout)),
+        registration=registration,
         tracking=tracking,
         executor=ground.executor,
         watcher=watcher,
+    )
+    families = FamilyActivities(
+        FamilyService(database, FAMILY_STEPS, curves=curves_of), preparation, registration
     )
     work_root = layout.root / "work" / "datasets"
     ingest = IngestActivities(
@@ -341,6 +353,7 @@ def build_worker(settings: Settings) -> WorkerParts:
     return WorkerParts(
         ground=ground,
         activities=activities,
+        families=families,
         ingest=ingest,
         sweeping=sweeping,
         token_sweeping=token_sweeping,

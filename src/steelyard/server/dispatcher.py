@@ -21,8 +21,9 @@ from temporalio.service import RPCError
 
 from steelyard.datasets.service import INGEST_TOPIC
 from steelyard.jobs.commands import SIGNAL_TOPIC
+from steelyard.jobs.entries import START_TOPIC, promise_run
+from steelyard.jobs.pokes import FAMILY_TOPIC
 from steelyard.jobs.repository import live_runs
-from steelyard.jobs.submission import START_TOPIC
 from steelyard.kit.errors import SteelyardError
 from steelyard.rollouts.events import WEBHOOK_TOPIC
 from steelyard.rollouts.mirror_wants import MIRROR_TOPIC, RESTORE_TOPIC
@@ -32,9 +33,10 @@ from steelyard.storage import outbox
 from steelyard.storage.database import Database
 from steelyard.storage.notifications import Listener, wait_for_hint
 from steelyard.storage.outbox import Effect
+from steelyard.workflows.family import FamilyWorkflow
 from steelyard.workflows.ingest import IngestWorkflow
 from steelyard.workflows.job import JobWorkflow
-from steelyard.workflows.messages import Command, JobStart
+from steelyard.workflows.messages import Command, FamilyStart, JobStart
 from steelyard.workflows.promotion import PromotionWorkflow
 
 TASK_QUEUE = "steelyard"
@@ -79,8 +81,8 @@ class Dispatcher:
         while True:
             try:
                 async with self._database.transaction() as session:
-                    for job_id, run_number in await live_runs(session):
-                        await outbox.enqueue(session, START_TOPIC, job_id, {"run_number": run_number})
+                    for job in await live_runs(session):
+                        await promise_run(session, job)
                     for promotion_id in await live_promotions(session):
                         await outbox.enqueue(session, PROMOTION_TOPIC, promotion_id, {})
                 return
@@ -113,6 +115,8 @@ class Dispatcher:
             await self._start_ingest(effect.key)
         elif effect.topic == PROMOTION_TOPIC:
             await self._reach_promotion(effect.key)
+        elif effect.topic == FAMILY_TOPIC:
+            await self._reach_family(effect.key, int(effect.payload["run_number"]))
         else:
             await self._reach_job(effect)
 
@@ -146,6 +150,22 @@ class Dispatcher:
             )
         except WorkflowAlreadyStartedError:
             _log.info("the promotion is over already", key=promotion_id)
+
+    async def _reach_family(self, job_id: str, run_number: int) -> None:
+        """Start the workflow of a family's run, or tell the one that runs to look again."""
+        try:
+            await self._client.start_workflow(
+                FamilyWorkflow.run,
+                FamilyStart(job_id, run_number),
+                id=workflow_id(job_id, run_number),
+                task_queue=TASK_QUEUE,
+                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
+                start_signal="poke",
+                search_attributes=TypedSearchAttributes([SearchAttributePair(_PHASE, "family")]),
+            )
+        except WorkflowAlreadyStartedError:
+            _log.info("the run is over already", topic=FAMILY_TOPIC, key=job_id)
 
     async def _reach_job(self, effect: Effect) -> None:
         run_number = int(effect.payload["run_number"])

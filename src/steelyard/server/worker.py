@@ -32,6 +32,7 @@ from steelyard.server.settings import Settings
 from steelyard.server.telemetry import set_up_telemetry
 from steelyard.server.temporal import connect
 from steelyard.storage.notifications import Listener, wait_for_hint
+from steelyard.workflows.family import FamilyWorkflow
 from steelyard.workflows.ingest import IngestWorkflow
 from steelyard.workflows.job import JobWorkflow
 from steelyard.workflows.promotion import PromotionWorkflow
@@ -95,7 +96,7 @@ async def _work(settings: Settings, parts: WorkerParts) -> None:
     worker = Worker(
         client,
         task_queue=TASK_QUEUE,
-        workflows=[JobWorkflow, IngestWorkflow, PromotionWorkflow],
+        workflows=[JobWorkflow, FamilyWorkflow, IngestWorkflow, PromotionWorkflow],
         activities=[
             activities.prepare_job,
             activities.move_job,
@@ -104,6 +105,10 @@ async def _work(settings: Settings, parts: WorkerParts) -> None:
             activities.stop_attempt,
             activities.register_model,
             activities.close_tracking,
+            parts.families.prepare_family,
+            parts.families.advance_family,
+            parts.families.give_up_family,
+            parts.families.register_family,
             parts.ingest.run_ingest,
             parts.ingest.fail_ingest,
             parts.promotions.activities.check_promotion,

@@ -126,6 +126,10 @@ class JobView(JobSummary):
     ended_at: datetime | None
     cost: JobCost | None = None
     """So far. Not there in the answer to a submission or a command."""
+    parent: str | None = None
+    """The search or pipeline that made it."""
+    children: dict[str, int] | None = None
+    """Of a search or pipeline: how many of the jobs that it has made are in which state."""
     gates: Judgement | None = None
     """What the gates said, each with its numbers. None before they were judged in this run."""
 

@@ -9,6 +9,10 @@ from steelyard.specs.states import JobState
 __all__ = [
     "AttemptEnd",
     "Command",
+    "FamilyPlan",
+    "FamilyStanding",
+    "FamilyStart",
+    "GiveUp",
     "JobPlan",
     "JobResult",
     "JobStart",
@@ -120,6 +124,43 @@ class JobResult:
 
     job_id: str
     state: JobState
+
+
+@dataclass(frozen=True)
+class FamilyStart:
+    """The beginning of a family's run, or the point at which a long history is cut and goes on."""
+
+    job_id: str
+    run_number: int
+    prepared: bool = False
+
+
+@dataclass(frozen=True)
+class FamilyPlan:
+    """Whether a family can begin; where it can't, why."""
+
+    ready: bool
+    reason: str | None = None
+    message: str = ""
+
+
+@dataclass(frozen=True)
+class FamilyStanding:
+    """How a family stands after a look at it. `registers`: its result is to be registered now."""
+
+    state: JobState
+    over: bool
+    registers: bool = False
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """Why a family's run can't be carried on."""
+
+    job_id: str
+    run_number: int
+    reason: str
+    message: str
 
 
 @dataclass(frozen=True)

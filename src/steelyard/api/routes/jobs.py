@@ -81,9 +81,11 @@ async def list_jobs(
     type: str | None = None,  # noqa: A002 - the name of the query's parameter
     name: str | None = None,
     tag: Annotated[list[str] | None, Query(description="`key=value`")] = None,
+    parent: Annotated[str | None, Query(description="only what this search or pipeline has made")] = None,
+    children: Annotated[bool, Query(description="also what searches and pipelines have made")] = False,
 ) -> Page[JobSummary]:
-    """Return jobs, newest first."""
-    filter_ = JobFilter(tuple(state or ()), type, name, parse_tags(tag or []))
+    """Return jobs, newest first; those that searches and pipelines have made where they are asked for."""
+    filter_ = JobFilter(tuple(state or ()), type, name, parse_tags(tag or []), parent, children)
     return await services.queries.search(actor, project, filter_, limit, after)
 
 

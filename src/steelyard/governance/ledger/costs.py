@@ -7,6 +7,7 @@ from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Text, cast, func, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from steelyard.governance import access
 from steelyard.governance.identity import Actor
@@ -25,10 +26,11 @@ from steelyard.storage.tables import JobRow, LedgerHeadRow, LedgerUsageRow, Proj
 
 _TAG = "tag:"
 _MAX_DAYS = 3 * 366
+_PARENT = aliased(JobRow, name="parent")
 _COLUMNS: dict[str, ColumnElement[Any]] = {
     "project": LedgerUsageRow.project_id.expression,
     "user": JobRow.created_by.expression,
-    "type": JobRow.type.expression,
+    "type": func.coalesce(_PARENT.type, JobRow.type),
     "flavor": LedgerUsageRow.flavor.expression,
     "job": LedgerUsageRow.job_id.expression,
     "day": cast(LedgerUsageRow.day, Text),
@@ -45,7 +47,8 @@ class Question:
 
 
 class CostService:
-    """Reads costs. What a trial cost is its own, though it drew on its parent's reservation."""
+    """Reads costs. What a trial cost is its own, though it drew on its parent's reservation; by type it is
+    counted as its parent's."""
 
     def __init__(self, database: Database, clock: Clock = utc_now) -> None:
         self._database = database
@@ -119,11 +122,12 @@ class CostService:
 
 
 async def spent_by_job(session: AsyncSession, job_id: str) -> Amount:
-    """Return all that a job has cost."""
+    """Return all that a job has cost, with its children."""
+    children = select(JobRow.id).where(JobRow.parent_id == job_id)
     query = select(
         func.coalesce(func.sum(LedgerUsageRow.gpu_seconds), 0),
         func.coalesce(func.sum(LedgerUsageRow.money), 0),
-    ).where(LedgerUsageRow.job_id == job_id)
+    ).where((LedgerUsageRow.job_id == job_id) | LedgerUsageRow.job_id.in_(children))
     gpu_seconds, money = (await session.execute(query)).one()
     return Amount(gpu_seconds, money)
 
@@ -160,6 +164,7 @@ async def _rows(
             *columns,
         )
         .outerjoin(JobRow, JobRow.id == LedgerUsageRow.job_id)
+        .outerjoin(_PARENT, _PARENT.id == JobRow.parent_id)
         .where(LedgerUsageRow.project_id.in_(projects), LedgerUsageRow.day.between(span.first, span.last))
         .group_by(*labels)
         .order_by(*labels)

@@ -41,22 +41,31 @@ FREE = Price(None, Decimal(0))
 
 
 def demand_of(spec: JobSpec, used_seconds: float = 0.0) -> Demand:
-    """Return what a job may use: GPUs x nodes x longest runtime x trials.
+    """Return what a job may use: GPUs x nodes x longest runtime x trials; over all stages of a pipeline.
 
     Args:
         spec: of the job.
-        used_seconds: how much of its runtime it has had already.
+        used_seconds: how much of its runtime it has had already. Of a search or a pipeline: how much of all
+            its children's runtimes together they have had, or will not have any more.
     """
     source = _source(spec)
-    left = max(Decimal(0), source.limits.max_runtime_seconds - Decimal(str(round(used_seconds, 6))))
+    used = Decimal(str(round(used_seconds, 6)))
     nodes = 1 if isinstance(source, EvalOnlySpec) else source.distributed.num_nodes
-    times = spec.search.max_trials if isinstance(spec, HpoSpec) else 1
-    return Demand(source.resources.gpus * nodes, left, times)
+    times = spec.search.trials if isinstance(spec, HpoSpec) else 1
+    if times > 1 and used > 0:
+        return Demand(source.resources.gpus * nodes, max(Decimal(0), _longest(source) * times - used))
+    return Demand(source.resources.gpus * nodes, max(Decimal(0), _longest(source) - used), times)
 
 
 def highest(prices: Iterable[Price]) -> Price:
     """Return the highest price; nothing costs nothing."""
     return max(prices, key=lambda price: price.per_gpu_hour, default=FREE)
+
+
+def _longest(source: FineTuneSpec | EvalOnlySpec | RlhfSpec) -> Decimal:
+    if isinstance(source, RlhfSpec):
+        return Decimal(sum(limits.max_runtime_seconds for limits in source.stage_limits.values()))
+    return Decimal(source.limits.max_runtime_seconds)
 
 
 def _source(spec: JobSpec) -> FineTuneSpec | EvalOnlySpec | RlhfSpec:
