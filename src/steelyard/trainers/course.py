@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from transformers import PrinterCallback
 
+from steelyard.runtime.checkpoints import Writer
 from steelyard.runtime.context import Context
 from steelyard.runtime.failures import Stopped
 from steelyard.runtime.session import checkpointed
@@ -47,7 +48,7 @@ def run_course(context: Context, prepare: Prepare, measure: Measure | None = Non
         context.enter("evaluating", trainer.state.max_steps)
         metrics |= measure(trainer)
     context.enter("saving", trainer.state.max_steps)
-    return _finish(context, orders, trainer, metrics)
+    return conclude(context, orders, trainer.state.global_step, trainer.write_model, metrics)
 
 
 def leave_if_asked(context: Context) -> None:
@@ -59,6 +60,31 @@ def leave_if_asked(context: Context) -> None:
     # Ranks are not in step yet: torchrun ends the others when one leaves.
     if context.preempt.requested:
         raise Stopped
+
+
+def conclude(
+    context: Context, orders: Orders, step: int, write_model: Writer, metrics: dict[str, float]
+) -> Outcome:
+    """Write the finished model and return the outcome of a training that came to its last step.
+
+    All ranks call it together.
+    """
+
+    def write(folder: Path) -> None:
+        write_model(folder)
+        if context.rank.is_main:
+            name_base(folder, orders.model, orders.run.model_revision)
+
+    folder = context.save_model(write, step)
+    return Outcome(
+        kind=OutcomeKind.SUCCEEDED,
+        exit_code=ExitCode.DONE,
+        reason=Reason.COMPLETED,
+        message=f"Trained {step} steps.",
+        step=step,
+        model_dir=str(folder.relative_to(context.job_dir)),
+        metrics=metrics,
+    )
 
 
 def last_loss(trainer: PlatformTrainer) -> dict[str, float]:
@@ -78,21 +104,3 @@ def _make(context: Context, orders: Orders, prepare: Prepare) -> PlatformTrainer
         trainer.add_callback(require_sharded())
     leave_if_asked(context)
     return trainer
-
-
-def _finish(context: Context, orders: Orders, trainer: PlatformTrainer, metrics: dict[str, float]) -> Outcome:
-    def write(folder: Path) -> None:
-        trainer.write_model(folder)
-        if context.rank.is_main:
-            name_base(folder, orders.model, orders.run.model_revision)
-
-    folder = context.save_model(write, trainer.state.global_step)
-    return Outcome(
-        kind=OutcomeKind.SUCCEEDED,
-        exit_code=ExitCode.DONE,
-        reason=Reason.COMPLETED,
-        message=f"Trained {trainer.state.global_step} steps.",
-        step=trainer.state.global_step,
-        model_dir=str(folder.relative_to(context.job_dir)),
-        metrics=metrics,
-    )

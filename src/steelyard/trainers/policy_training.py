@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerBase
 from steelyard.runtime.context import Context
 from steelyard.runtime.failures import bad_config
 from steelyard.specs.blocks import LoraBlock
+from steelyard.specs.methods import OnlineBlock
 from steelyard.specs.states import Reason
 from steelyard.trainers.course import leave_if_asked
 from steelyard.trainers.divergence import measure_divergence
@@ -78,6 +79,21 @@ def measure_kl(
         seed=orders.spec.training.seed,
         on_batch=lambda _: leave_if_asked(context),
     )
+
+
+def read_online(orders: Orders) -> OnlineBlock:
+    """Return the settings of a method that learns from its own answers.
+
+    Raises:
+        RunFailure: the spec has none.
+    """
+    if orders.spec.online is None:
+        raise bad_config(
+            Reason.BAD_CONFIG,
+            f"Method {orders.spec.method} needs an online block that names a reward_model.",
+            param="online",
+        )
+    return orders.spec.online
 
 
 def refuse_head_adapter(peft: LoraBlock | None) -> None:

@@ -69,7 +69,9 @@ def load_preferences(
         RunFailure: there is no row, one is too long or teaches nothing, or the template can't render it.
     """
     train = read_rows(dataset.train, dataset.format, "train", method)
-    heldout = read_rows(dataset.validation, dataset.format, "validation", method) if _has(dataset) else []
+    heldout: list[Row] = []
+    if holds_rows(dataset.validation):
+        heldout = read_rows(dataset.validation, dataset.format, "validation", method)
     return Preferences(
         tokenize_preferences(train, dataset.format, tokenizer, training, "train"),
         tokenize_preferences(heldout, dataset.format, tokenizer, training, "validation") if heldout else [],
@@ -96,6 +98,11 @@ def tokenize_preferences(
     return kept
 
 
+def holds_rows(paths: Sequence[str]) -> bool:
+    """Whether a split has rows: one without them may have a file without lines."""
+    return any(_has_lines(Path(path)) for path in paths)
+
+
 def require_template(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) -> None:
     """Refuse conversations for which the tokenizer has no template.
 
@@ -112,12 +119,7 @@ def require_template(rows: Sequence[Row], tokenizer: PreTrainedTokenizerBase) ->
         )
 
 
-def _has(dataset: DatasetFiles) -> bool:
-    # A split without rows has a file without lines.
-    return any(_holds_rows(Path(path)) for path in dataset.validation)
-
-
-def _holds_rows(path: Path) -> bool:
+def _has_lines(path: Path) -> bool:
     # One that isn't there is missed by whoever reads it, in words.
     if not path.exists():
         return True

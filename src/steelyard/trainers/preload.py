@@ -18,6 +18,7 @@ _MODULES = (
     "steelyard.trainers.reward",
     "steelyard.trainers.dpo",
     "steelyard.trainers.kto",
+    "steelyard.trainers.ppo",
     "steelyard.trainers.evaluate",
     "steelyard.trainers.script",
 )

@@ -137,6 +137,17 @@ def tokenize_pairs(
     ]
 
 
+def tokenize_prompts(prompts: Sequence[Any], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    """Tokenize prompts that are to be answered: plain texts, or lists of messages, whose turn is opened.
+
+    Raises:
+        RunFailure: the chat template can't render one.
+    """
+    if isinstance(prompts[0], list):
+        return [ids for ids, _ in _encode_chats(list(prompts), tokenizer, masks=False, open_turn=True)]
+    return [ids for ids, _ in _encode_texts(list(prompts), tokenizer)]
+
+
 Encoded = list[tuple[list[int], list[int] | None]]
 
 
