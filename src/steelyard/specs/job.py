@@ -107,6 +107,7 @@ class FineTuneSpec(JobBase):
         if self.dataset is not None:
             require_fitting(self.method, self.dataset)
         _require_own_settings(self.method, self.training, self.preference)
+        _require_spread(self.method, self.distributed)
         return self
 
     @model_validator(mode="after")
@@ -166,6 +167,11 @@ def _require_own_settings(method: str, training: TrainingBlock, preference: Pref
         raise ValueError("preference.loss_type is for method dpo; kto has its own loss")
     if method == "dpo" and (preference.desirable_weight, preference.undesirable_weight) != (1.0, 1.0):
         raise ValueError("preference.desirable_weight and undesirable_weight are for method kto")
+
+
+def _require_spread(method: str, distributed: DistributedBlock) -> None:
+    if method == "ppo" and distributed.strategy != "none":
+        raise ValueError("method ppo trains in one process: distributed.strategy must be none, or use grpo")
 
 
 class EvalOnlySpec(JobBase):
@@ -286,6 +292,7 @@ class RlhfSpec(JobBase):
                 "steps are reward_model.max_steps and policy.max_steps; leave them out of training"
             )
         _require_own_settings(self.policy.method, self.training, None)
+        _require_spread(self.policy.method, self.distributed)
         return self
 
 

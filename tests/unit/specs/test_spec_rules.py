@@ -142,6 +142,8 @@ def test_the_base_of_these_tests_is_valid(spec: dict[str, Any]) -> None:
         (PPO, put("training/assistant_only_loss", True), "is for method sft"),
         (FINE_TUNE, put("evaluation", gated(metric="policy/kl", max=1.0)), "sft has no reference"),
         (EVAL_ONLY, put("evaluation", gated(metric="policy/kl", max=1.0)), "this job has none"),
+        (PPO, put("distributed", {"strategy": "ddp"}), "trains in one process"),
+        (RLHF, put("distributed", {"strategy": "ddp"}), "trains in one process"),
         (RLHF, drop("reward_model"), "needs a reward_model block"),
         (RLHF_DPO, put("reward_model", RLHF["reward_model"]), "leave reward_model out"),
         (RLHF_DPO, put("dataset/format", "messages"), "learns from preference data"),
