@@ -26,7 +26,7 @@ def next_step(spec: HpoSpec, children: Sequence[Child]) -> FamilyStep:
     live = [trial for trial in trials if not trial.is_over]
     message = _standing(block, trials)
     if failed > block.max_failed_trials:
-        return _give_up(block, trials, live, failed, message)
+        return FamilyStep(end=_give_up(block, trials, failed), message=message)
     if len(trials) >= block.trials and not live:
         return FamilyStep(end=_end(spec, trials, children), message=message)
     pruned = _pruned(block, trials, live)
@@ -64,20 +64,13 @@ def _pruned(block: SearchBlock, trials: Sequence[Trial], live: Sequence[Trial]) 
     return tuple(ChildStop(key_of(number), Reason.PRUNED, told) for number, told in sorted(why.items()))
 
 
-def _give_up(
-    block: SearchBlock, trials: Sequence[Trial], live: Sequence[Trial], failed: int, message: str
-) -> FamilyStep:
-    """End the search, once what is at work has stopped."""
+def _give_up(block: SearchBlock, trials: Sequence[Trial], failed: int) -> FamilyEnd:
     first = next(trial for trial in trials if trial.has_failed)
     why = (
-        f"{failed} trials failed and search.max_failed_trials is {block.max_failed_trials};"
-        f" 'steelyard explain' of {first.key} ({first.reason}) says why"
+        f"{failed} trials failed and search.max_failed_trials is {block.max_failed_trials}; the first is"
+        f" {first.key} ({first.reason}): mend what made it fail, or narrow the ranges, and submit anew"
     )
-    if not live:
-        return FamilyStep(end=FamilyEnd(False, Reason.TOO_MANY_FAILED_TRIALS, why), message=message)
-    at_work = [trial for trial in live if trial.state is not JobState.CANCELLING]
-    stopped = tuple(ChildStop(trial.key, Reason.TOO_MANY_FAILED_TRIALS, why) for trial in at_work)
-    return FamilyStep(stop=stopped, message=message)
+    return FamilyEnd(False, Reason.TOO_MANY_FAILED_TRIALS, why)
 
 
 def _end(spec: HpoSpec, trials: Sequence[Trial], children: Sequence[Child]) -> FamilyEnd:

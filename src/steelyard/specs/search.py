@@ -112,7 +112,7 @@ class SearchBlock(Spec):
     """Trials at most; a grid that has fewer points ends with its last one."""
     max_concurrent_trials: Annotated[int, Field(ge=1, le=1000)] = 4
     max_failed_trials: Annotated[int, Field(ge=0)] = 3
-    """With more failed trials the search fails: it stops those that are at work and starts no more."""
+    """With more failed trials the search fails: those at work are stopped, and no more are started."""
     pruning: PruningBlock = PruningBlock()
     seed: Annotated[int, Field(ge=0)] = 0
     """Of what is drawn. The trials' own seed is `trial.training.seed`, the same for all."""
