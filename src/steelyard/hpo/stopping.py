@@ -106,4 +106,4 @@ def _losses(curve: Curve, step: int) -> list[float]:
 
 
 def _loss(value: float) -> float:
-    return math.inf if math.isnan(value) else value
+    return value if math.isfinite(value) else math.inf
