@@ -51,9 +51,10 @@ _READ_ALONE = """
     BEGIN
         EXECUTE format('REVOKE INSERT, UPDATE, DELETE ON organizations, projects, principals, '
             'principal_groups, organization_members, project_members, group_mappings, api_tokens, budgets, '
-            'quotas, project_shares, pool_settings, flavors, secrets, approvals, approval_policies, '
+            'quotas, project_shares, pool_settings, secrets, approvals, approval_policies, '
             'promotion_gates, freeze_windows, webhooks FROM %I', worker_role());
         EXECUTE format('GRANT UPDATE (key_id, wrapped_key) ON secrets TO %I', worker_role());
+        EXECUTE format('REVOKE UPDATE, DELETE ON flavors FROM %I', worker_role());
     END
     $$;
 """
