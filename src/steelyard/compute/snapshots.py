@@ -1,9 +1,5 @@
-"""The scheduler's snapshot, read from the database: one query each for queue, grants, nodes and projects.
+"""The scheduler's snapshot, read from the database: the queue by what has changed in it, the rest whole."""
 
-Ten thousand queued jobs come as some lanes with the ids and moments of their jobs: no row of Python each.
-"""
-
-import json
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
@@ -13,50 +9,22 @@ from typing import Any
 from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.compute.queue_mirror import Crowd, QueueMirror
 from steelyard.compute.scheduler import (
     Allocation,
     Flavor,
-    JobQueue,
     Node,
     NodeShare,
     Policy,
     Project,
-    QueuedJob,
     Quota,
     Snapshot,
-    SpotPolicy,
 )
-from steelyard.compute.scheduler.queue import Arrivals, Lane, lane_of
 from steelyard.compute.usage import usage_at
 
 NODE_LOST_AFTER = timedelta(seconds=60)
 MEMORY_OF_PREEMPTIONS = timedelta(days=7)
 
-_QUEUE = text(
-    """
-    SELECT job.project_id, job.priority, asked_gpus, asked_cpus, asked_memory_bytes, asked_nodes,
-        asked_flavors, asked_spot, asked_price_cap,
-        CASE WHEN running_seconds = 0 THEN asked_seconds
-            ELSE GREATEST(1, asked_seconds - running_seconds) END AS seconds_left,
-        asked_retries BETWEEN 1 AND retries_used AS last_launch, running_seconds,
-        CAST(nominated.nodes AS TEXT) AS nodes, made.way_for, job.status_reason,
-        array_agg(job.id) AS ids,
-        array_agg(EXTRACT(EPOCH FROM
-            CASE WHEN job.command_sequence = 0 THEN job.created_at
-                ELSE COALESCE(job.queued_at, job.created_at) END)::FLOAT8) AS moments
-    FROM jobs job
-    LEFT JOIN nominations nominated ON nominated.job_id = job.id
-    LEFT JOIN (
-        SELECT job_id, array_agg(for_job_id ORDER BY for_job_id) AS way_for FROM preemptions
-        WHERE at > :since GROUP BY job_id
-    ) made ON made.job_id = job.id
-    WHERE job.state = 'queued' AND job.desired = 'run'
-        AND NOT EXISTS (SELECT FROM allocations held WHERE held.job_id = job.id)
-    GROUP BY job.project_id, job.priority, asked_gpus, asked_cpus, asked_memory_bytes, asked_nodes,
-        asked_flavors, asked_spot, asked_price_cap, seconds_left, last_launch, running_seconds, nodes,
-        made.way_for, job.status_reason
-    """
-)
 _GRANTS = text(
     """
     SELECT held.job_id, held.project_id, held.node, held.cpus, held.memory_bytes, held.gpu_ids,
@@ -83,88 +51,56 @@ _NODES = text(
     FROM nodes node JOIN flavors flavor ON flavor.name = node.flavor
     """
 )
+_NOMINATIONS = text("SELECT job_id, nodes FROM nominations")
 _FLAVORS = text("SELECT name, COALESCE(price_per_gpu_hour, 0)::FLOAT8 FROM flavors")
 _QUOTAS = text("SELECT project_id, flavor, nominal, borrowing_limit, lending_limit FROM quotas")
 _WEIGHTS = text("SELECT project_id, weight FROM project_shares")
 
 
 @dataclass(frozen=True)
-class Group:
-    """Jobs of one lane whose rows say the same of why they wait."""
-
-    lane: Lane
-    status_reason: str | None
-    ids: Sequence[str]
-
-
-@dataclass(frozen=True)
 class Picture:
-    """A snapshot, and what jobs are told at present."""
+    """A snapshot, and what those who wait are told at present."""
 
     snapshot: Snapshot
-    groups: tuple[Group, ...]
+    crowds: Iterable[Crowd]
 
 
 async def read_picture(
-    session: AsyncSession, now: datetime, policy: Policy, *, with_queue: bool = True
+    session: AsyncSession,
+    now: datetime,
+    policy: Policy,
+    *,
+    with_queue: bool = True,
+    mirror: QueueMirror | None = None,
 ) -> Picture:
     """Read all that the scheduler looks at. Locks nothing: whoever acts on it looks again.
 
     Args:
-        session: a transaction that sees every project.
+        session: a transaction that sees every project, and has written nothing yet.
         now: the round's moment.
         policy: the rules' numbers.
         with_queue: False where only what is held matters.
+        mirror: the queue as the caller had it last; it is brought up to date, and the picture is good until
+            it is the next time. None: the whole queue is read.
     """
-    since = {"since": now - MEMORY_OF_PREEMPTIONS}
-    queued = (await session.execute(_QUEUE, since)).all() if with_queue else ()
-    granted = (await session.execute(_GRANTS, since)).all()
-    lanes, groups = _lanes(queued)
-    waiting = {lane.project for lane in lanes}
+    mirror = mirror or QueueMirror()
+    nominated: dict[str, tuple[str, ...]] = {}
+    if with_queue:
+        await mirror.refresh(session)
+        nominated = {row.job_id: tuple(row.nodes) for row in await session.execute(_NOMINATIONS)}
+    queue = mirror.queue(nominated)
+    granted = (await session.execute(_GRANTS, {"since": now - MEMORY_OF_PREEMPTIONS})).all()
+    waiting = {crowd.lane.project for crowd in mirror.crowds()}
     snapshot = Snapshot(
         now_seconds=now.timestamp(),
         nodes=await _nodes(session, granted, now),
-        queued=JobQueue(lanes),
+        queued=queue,
         running=_running(granted, now),
         projects=await _projects(session, now, policy, waiting),
         flavors=tuple(Flavor(name, price) for name, price in await session.execute(_FLAVORS)),
         policy=policy,
     )
-    return Picture(snapshot, tuple(groups))
-
-
-def _lanes(rows: Iterable[Row[Any]]) -> tuple[dict[Lane, Arrivals], list[Group]]:
-    arrived: defaultdict[Lane, list[tuple[float, str]]] = defaultdict(list)
-    patterns: dict[Lane, QueuedJob] = {}
-    groups: list[Group] = []
-    for row in rows:
-        pattern = _pattern(row)
-        lane = lane_of(pattern)
-        patterns[lane] = pattern
-        arrived[lane] += zip(row.moments, row.ids, strict=True)
-        groups.append(Group(lane, row.status_reason, row.ids))
-    return {lane: Arrivals(patterns[lane], sorted(found)) for lane, found in arrived.items()}, groups
-
-
-def _pattern(row: Row[Any]) -> QueuedJob:
-    return QueuedJob(
-        id="",
-        project=row.project_id,
-        submitted_seconds=0.0,
-        cpus=row.asked_cpus,
-        memory_bytes=row.asked_memory_bytes,
-        gpus=row.asked_gpus,
-        nodes=row.asked_nodes,
-        priority=row.priority,
-        flavors=tuple(json.loads(row.asked_flavors)),
-        spot=SpotPolicy(row.asked_spot),
-        max_price_per_gpu_hour=row.asked_price_cap,
-        retries_left=0 if row.last_launch else 1,
-        max_runtime_seconds=None if row.seconds_left is None else float(row.seconds_left),
-        ran_seconds=row.running_seconds,
-        nominated_nodes=tuple(json.loads(row.nodes)) if row.nodes else (),
-        made_way_for=tuple(row.way_for or ()),
-    )
+    return Picture(snapshot, mirror.crowds())
 
 
 def _running(rows: Iterable[Row[Any]], now: datetime) -> tuple[Allocation, ...]:

@@ -4,15 +4,17 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from typing import Any
 
 from sqlalchemy import delete, select, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from steelyard.compute.queue_mirror import Crowd, QueueMirror
 from steelyard.compute.scheduler import Decisions, Nomination, Preemption, decide
 from steelyard.compute.settings import read_settings, scheduler_policy
-from steelyard.compute.snapshots import Group, Picture, read_picture
+from steelyard.compute.snapshots import Picture, read_picture
 from steelyard.governance.ledger.accounting import open_places
 from steelyard.governance.ledger.meters import DEFAULT_LEASE
 from steelyard.jobs.places import ask_all_to_leave, take_places
@@ -54,6 +56,7 @@ class AdmissionService:
         self._database = database
         self._clock = clock
         self._lease = lease
+        self._mirror = QueueMirror()
 
     async def run_round(self) -> int:
         """Look at the pool and the queue, grant what can be granted; return how many jobs were."""
@@ -69,7 +72,7 @@ class AdmissionService:
                 return RoundReport(led=False)
             now, began = self._clock(), time.perf_counter()
             policy = scheduler_policy((await read_settings(session)).policy)
-            picture = await read_picture(session, now, policy)
+            picture = await read_picture(session, now, policy, mirror=self._mirror)
             read = time.perf_counter()
             decisions = decide(picture.snapshot)
             decided = time.perf_counter()
@@ -90,7 +93,7 @@ class AdmissionService:
         quickly as any, whenever the leader of now is gone."""
         async with self._database.transaction() as session:
             policy = scheduler_policy((await read_settings(session)).policy)
-            picture = await read_picture(session, self._clock(), policy)
+            picture = await read_picture(session, self._clock(), policy, mirror=self._mirror)
         decisions = decide(picture.snapshot)
         decisions.first_waiting(_EXPLAINED_POSITIONS)
 
@@ -166,7 +169,7 @@ async def _apply(
         return len(taken)
     await _keep_promises(session, decisions.nominations, now)
     await _preempt(session, decisions.preemptions, now)
-    await _tell_reasons(session, picture.groups, decisions)
+    await _tell_reasons(session, picture.crowds, decisions)
     return len(taken)
 
 
@@ -228,7 +231,7 @@ _WORDS = {
 }
 
 
-async def _tell_reasons(session: AsyncSession, groups: Iterable[Group], decisions: Decisions) -> None:
+async def _tell_reasons(session: AsyncSession, crowds: Iterable[Crowd], decisions: Decisions) -> None:
     """Write why jobs wait: with its place for the head of the line; further back, where the reason is new.
 
     Further back places shift all the time; `explain` works them out when somebody asks.
@@ -236,15 +239,15 @@ async def _tell_reasons(session: AsyncSession, groups: Iterable[Group], decision
     head = decisions.first_waiting(_EXPLAINED_POSITIONS)
     told = {item.job_id: (item.code.value, item.sentence) for item in head}
     gone = {grant.job_id for grant in decisions.grants}
-    causes = dict(decisions.explanation.causes())
     left = _REASONS_PER_ROUND
-    for group in groups:
-        cause = causes[group.lane]
-        if left <= 0 or group.lane.claims or group.status_reason == cause.code:
-            continue
-        ids = [name for name in group.ids[: left + len(gone)] if name not in gone and name not in told][:left]
-        told |= dict.fromkeys(ids, (cause.code.value, cause.sentence))
-        left -= len(ids)
+    for crowd in crowds:
+        cause = decisions.explanation.cause(crowd.lane)
+        for reason, names in crowd.told.items():
+            if left > 0 and reason != cause.code:
+                ids = islice((name for name in names if name not in gone and name not in told), left)
+                new = dict.fromkeys(ids, (cause.code.value, cause.sentence))
+                told |= new
+                left -= len(new)
     if told:
         reasons, messages = zip(*told.values(), strict=True)
         await session.execute(

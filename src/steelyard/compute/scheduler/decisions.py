@@ -102,6 +102,10 @@ class Explained(Protocol):
         """Say why the jobs of each lane wait."""
         ...
 
+    def cause(self, lane: Lane) -> Cause:
+        """Say why the jobs of one lane wait."""
+        ...
+
 
 @dataclass(frozen=True)
 class Decisions:

@@ -65,7 +65,19 @@ class Explanation:
     def causes(self) -> Iterator[tuple[Lane, Cause]]:
         """Say of each lane why its jobs wait, those aside that have nodes promised."""
         for lane in self._queue.lanes:
-            yield lane, self._cause(lane)
+            yield lane, self.cause(lane)
+
+    def cause(self, lane: Lane) -> Cause:
+        """Say why the jobs of a lane wait, those aside that have nodes promised.
+
+        It is the same for all lanes of one project and shape.
+        """
+        key = (lane.project, lane.shape)
+        cause = self._causes.get(key)
+        if cause is None:
+            cause = self._explain(self._standings.of(lane.project), lane.shape)
+            self._causes[key] = cause
+        return cause
 
     def _in_order(self) -> Iterator[tuple[QueuedJob, Cause]]:
         for job, _ in sorted(self._claimants, key=lambda claim: self._rank(claim[0])):
@@ -74,7 +86,7 @@ class Explanation:
         possible = [lane for lane in self._queue.lanes if lane not in hopeless]
         for lanes in (possible, [lane for lane in self._queue.lanes if lane in hopeless]):
             for job, lane in self._merge(lanes):
-                yield job, self._cause(lane)
+                yield job, self.cause(lane)
 
     def _merge(self, lanes: Iterable[Lane]) -> Iterator[tuple[QueuedJob, Lane]]:
         """Merge the projects' lines as if each job ahead already held what it asks for."""
@@ -106,14 +118,6 @@ class Explanation:
 
     def _rank(self, job: QueuedJob) -> Rank:
         return rank(job, self._pool.now_seconds, self._policy)
-
-    def _cause(self, lane: Lane) -> Cause:
-        key = (lane.project, lane.shape)
-        cause = self._causes.get(key)
-        if cause is None:
-            cause = self._explain(self._standings.of(lane.project), lane.shape)
-            self._causes[key] = cause
-        return cause
 
     def _claim_cause(self, job: QueuedJob) -> Cause:
         nodes = ", ".join(self._claims[job.id])

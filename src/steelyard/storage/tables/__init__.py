@@ -52,6 +52,7 @@ from steelyard.storage.tables.pool import (
     PreemptionRow,
     ProjectShareRow,
     ProjectUsageRow,
+    QueueEntryRow,
     QuotaRow,
 )
 from steelyard.storage.tables.promotions import (
@@ -125,6 +126,7 @@ __all__ = [
     "ProjectShareRow",
     "ProjectUsageRow",
     "PromotionRow",
+    "QueueEntryRow",
     "QuotaRow",
     "SecretRow",
     "SuiteRow",

@@ -3,11 +3,11 @@
 from decimal import Decimal
 from typing import Any
 
-from sqlalchemy import Boolean, Float, ForeignKey, Index, Numeric, func
+from sqlalchemy import ARRAY, Boolean, Float, ForeignKey, Index, Numeric, Text, func, text
 from sqlalchemy.dialects.postgresql import JSONB
 from sqlalchemy.orm import Mapped, mapped_column
 
-from steelyard.storage.tables.base import Base, CreatedAt, Json, Moment, TextKey
+from steelyard.storage.tables.base import Base, CreatedAt, Json, Moment, TextKey, Xid8
 
 
 class FlavorRow(Base):
@@ -133,6 +133,33 @@ class PreemptionRow(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     reason: Mapped[str]
     at: Mapped[Moment]
+
+
+class QueueEntryRow(Base):
+    """What the scheduler reads of a job; kept by triggers (migration 0019), written by nobody else.
+
+    A job waits where it `wants` a place and holds none.
+    """
+
+    __tablename__ = "queue_entries"
+    __table_args__ = (
+        Index("queue_entries_waiting", "job_id", postgresql_where=text("wants AND places = 0")),
+        Index("queue_entries_changed", "changed"),
+    )
+
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id"), primary_key=True)
+    project_id: Mapped[str]
+    wants: Mapped[bool] = mapped_column(Boolean)
+    places: Mapped[int] = mapped_column(server_default="0")
+    lane: Mapped[str]
+    """A JSON list of all that jobs of one lane have in common."""
+    moment: Mapped[float] = mapped_column(Float)
+    """When it came, in Unix time."""
+    way_for: Mapped[list[str]] = mapped_column(ARRAY(Text), server_default="{}")
+    """The jobs for which it made way."""
+    status_reason: Mapped[str | None]
+    changed: Mapped[str] = mapped_column(Xid8, server_default=text("pg_current_xact_id()"))
+    """The transaction that wrote the row last."""
 
 
 class AttemptActivityRow(Base):
