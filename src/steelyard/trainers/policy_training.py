@@ -14,6 +14,7 @@ from steelyard.specs.states import Reason
 from steelyard.trainers.course import leave_if_asked
 from steelyard.trainers.divergence import measure_divergence
 from steelyard.trainers.generation import sampling_for
+from steelyard.trainers.model import load_model
 from steelyard.trainers.orders import Orders
 from steelyard.trainers.platform_trainer import PlatformTrainer
 from steelyard.trainers.preference_figures import MOST_ROWS, implicit_rewards
@@ -40,9 +41,7 @@ def measure_policy(
         Stopped: asked to leave meanwhile.
     """
     policy: Any = trainer.accelerator.unwrap_model(trainer.model)
-    held: Any = trainer
-    frozen = None if held.ref_model is None else trainer.accelerator.unwrap_model(held.ref_model)
-    reference = Reference(policy, frozen)
+    reference = reference_of(trainer, orders)
     tokenizer: Any = trainer.processing_class
     heldout = preferences.heldout[:MOST_ROWS]
     measured: dict[str, float] = {}
@@ -53,6 +52,18 @@ def measure_policy(
         measured |= figures(heldout, rewards)
     prompts = [row.prompt_ids for row in heldout or preferences.train]
     return measured | measure_kl(context, orders, policy, reference, tokenizer, prompts)
+
+
+def reference_of(trainer: PlatformTrainer, orders: Orders) -> Reference:
+    """Return the reference of a trainer of TRL: its own copy, the policy without its adapter, or the base."""
+    policy: Any = trainer.accelerator.unwrap_model(trainer.model)
+    held: Any = trainer
+    if held.ref_model is not None:
+        return Reference(policy, trainer.accelerator.unwrap_model(held.ref_model))
+    if orders.spec.peft is not None:
+        return Reference(policy)
+    base: Any = load_model(orders.model_path, orders.model)
+    return Reference(policy, base.to(policy.device))
 
 
 def measure_kl(

@@ -19,6 +19,7 @@ _MODULES = (
     "steelyard.trainers.dpo",
     "steelyard.trainers.kto",
     "steelyard.trainers.ppo",
+    "steelyard.trainers.grpo",
     "steelyard.trainers.evaluate",
     "steelyard.trainers.script",
 )
