@@ -114,7 +114,7 @@ async def add_child(session: AsyncSession, parent: JobRow, order: ChildOrder, no
         {"parent": parent.id, "on_behalf_of": parent.created_by},
     )  # fmt: skip
     await append_event(
-        session, parent, "family.child", f"{order.key} is {job.id}",
+        session, parent, "family.child", f"{order.key} is {job.id}" + (f": {order.why}" if order.why else ""),
         data={"child": job.id, "key": order.key, "parameters": order.parameters},
     )  # fmt: skip
     await reserve_job(session, job, now)

@@ -26,7 +26,8 @@ def next_step(spec: RlhfSpec, children: Sequence[Child]) -> FamilyStep:
     """
     stages = {child.key: child for child in children}
     if spec.reward_model is None:
-        return _policy_step(spec, stages.get(POLICY_STAGE), None)
+        why = f"{spec.policy.method} over {spec.dataset.ref}"
+        return _policy_step(spec, stages.get(POLICY_STAGE), None, why)
     return _reward_step(spec, spec.reward_model, stages)
 
 
@@ -39,13 +40,12 @@ def _reward_step(spec: RlhfSpec, block: RewardModelBlock, stages: dict[str, Chil
         return _over(FamilyEnd(False, Reason.REWARD_MODEL_TOO_WEAK, verdict.message))
     if child.model_version is None:
         return _over(FamilyEnd(False, Reason.MODEL_NOT_FOUND, f"{child.job_id} registered no reward model"))
-    return _policy_step(spec, stages.get(POLICY_STAGE), child)
+    return _policy_step(spec, stages.get(POLICY_STAGE), child.model_version, verdict.message)
 
 
-def _policy_step(spec: RlhfSpec, child: Child | None, reward: Child | None) -> FamilyStep:
-    reward_model = reward.model_version if reward else None
+def _policy_step(spec: RlhfSpec, child: Child | None, reward_model: str | None, why: str) -> FamilyStep:
     if child is None or child.state is not JobState.SUCCEEDED:
-        return _unfinished(spec, POLICY_STAGE, child, lambda: policy_order(spec, reward_model))
+        return _unfinished(spec, POLICY_STAGE, child, lambda: policy_order(spec, reward_model, why))
     against = f" against {reward_model}" if reward_model else ""
     figures = "; ".join(
         f"{words} {child.metrics[name]:.4g}"

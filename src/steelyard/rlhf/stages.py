@@ -28,14 +28,16 @@ def reward_order(spec: RlhfSpec, block: RewardModelBlock) -> ChildOrder:
     name = model_names(spec)[REWARD_STAGE]
     stage = _stage(spec, REWARD_STAGE, REWARD_METHOD, block.max_steps, block.learning_rate)
     child = stage.model_copy(update={"name": name, "register_as": RegisterBlock(model_name=name)})
-    return _order(REWARD_STAGE, child, {"method": REWARD_METHOD})
+    why = f"{block.max_steps} steps over {spec.dataset.ref}"
+    return _order(REWARD_STAGE, child, {"method": REWARD_METHOD}, why)
 
 
-def policy_order(spec: RlhfSpec, reward_model: str | None) -> ChildOrder:
+def policy_order(spec: RlhfSpec, reward_model: str | None, why: str) -> ChildOrder:
     """Return the order of the stage that trains the policy and weighs it.
 
     Args:
         reward_model: `models/NAME@VERSION`, for the methods that need one.
+        why: what allows it, in words.
     """
     block = spec.policy
     stage = _stage(spec, POLICY_STAGE, block.method, block.max_steps, block.learning_rate)
@@ -51,7 +53,7 @@ def policy_order(spec: RlhfSpec, reward_model: str | None) -> ChildOrder:
     else:
         changes["preference"] = PreferenceBlock(beta=block.beta, **_settings(block, PreferenceSettings))
     told = {"method": block.method} | ({"reward_model": reward_model} if reward_model else {})
-    return _order(POLICY_STAGE, stage.model_copy(update=changes), told)
+    return _order(POLICY_STAGE, stage.model_copy(update=changes), told, why)
 
 
 def weighing_of(spec: RlhfSpec) -> EvaluationBlock:
@@ -97,8 +99,9 @@ def _stage(
     )
 
 
-def _order(key: str, child: FineTuneSpec, parameters: dict[str, Any]) -> ChildOrder:
-    return ChildOrder(key=key, spec=child.model_dump(mode="json"), parameters=parameters, registers=True)
+def _order(key: str, child: FineTuneSpec, parameters: dict[str, Any], why: str) -> ChildOrder:
+    spec = child.model_dump(mode="json")
+    return ChildOrder(key=key, spec=spec, parameters=parameters, registers=True, why=why)
 
 
 def _settings(block: PolicyBlock, of: type[OnlineSettings] | type[PreferenceSettings]) -> dict[str, Any]:

@@ -45,6 +45,8 @@ class ChildOrder:
     parameters: dict[str, Any]
     registers: bool
     """Whether its model is registered when it is done. A search registers the best one itself, at its end."""
+    why: str = ""
+    """What it is made for, in words; its family's events tell it."""
 
 
 @dataclass(frozen=True)

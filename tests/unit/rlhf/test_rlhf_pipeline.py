@@ -77,6 +77,7 @@ def test_then_the_policy_against_the_version_that_was_registered() -> None:
     step = next_step(spec, [child("reward_model", JobState.SUCCEEDED, GOOD)])
 
     made = ordered(step)
+    assert "orders 0.9 of 60 held-out pairs rightly" in step.start[0].why
     assert (made.method, made.training.max_steps, made.training.learning_rate) == ("ppo", 5, 2.0e-4)
     assert made.online is not None
     assert (made.online.reward_model, made.online.beta) == ("models/tone-reward_model@3", 0.1)
