@@ -5,6 +5,7 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from steelyard.hpo.metrics import LOSSES
 from steelyard.hpo.space import Point, read_value
 from steelyard.specs.families import Child
 from steelyard.specs.search import SearchBlock
@@ -82,6 +83,11 @@ def value_in(metrics: Mapping[str, float], metric: str) -> float | None:
     return value if value is not None and math.isfinite(value) else None
 
 
+def has_own_curve(block: SearchBlock) -> bool:
+    """Whether the curve that is kept is of the search's own metric."""
+    return block.metric in LOSSES and block.pruning.metric in (None, block.metric)
+
+
 def best_of(block: SearchBlock, trials: Sequence[Trial]) -> Trial | None:
     """Return the best of the trials that succeeded; of equal ones the first. None: none has a value."""
     done = [(trial, trial.value) for trial in trials if trial.state is JobState.SUCCEEDED]
@@ -92,6 +98,15 @@ def best_of(block: SearchBlock, trials: Sequence[Trial]) -> Trial | None:
 def loss_of(block: SearchBlock, value: float) -> float:
     """Return a value so that less is better."""
     return value if block.direction == "minimize" else -value
+
+
+def _value(block: SearchBlock, child: Child) -> float | None:
+    """A trainer of one's own may tell a curve and name no figure at its end."""
+    measured = value_in(child.metrics, block.metric)
+    if measured is None and child.curve and child.state is JobState.SUCCEEDED and has_own_curve(block):
+        last = max(child.curve)[1]
+        return last if math.isfinite(last) else None
+    return measured
 
 
 def _read(block: SearchBlock, child: Child) -> Trial:
@@ -105,7 +120,7 @@ def _read(block: SearchBlock, child: Child) -> Trial:
             for path, parameter in block.parameters.items()
             if path in child.parameters
         },
-        value=value_in(child.metrics, block.metric),
+        value=_value(block, child),
         curve=tuple(sorted(child.curve)),
         is_trained=_TRAINED in child.metrics,
     )

@@ -15,6 +15,8 @@ from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import Actor
 from steelyard.governance.ledger.demand import demand_of
 from steelyard.governance.secrets.service import require_secrets
+from steelyard.hpo.checks import require_searchable
+from steelyard.hpo.forecasts import forecast
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
 from steelyard.jobs.costs import plan_cost, reserve_job
@@ -124,7 +126,11 @@ class SubmissionService:
             would_start_now=fit.free_now,
             queue_position=fit.queue_position,
             max_gpu_hours=float(demand.amount(Decimal(0)).of("gpu_hours")),
-            messages=[*fit.messages, *([cost.refusal] if cost.refusal else [])],
+            messages=[
+                *fit.messages,
+                *(forecast(spec) if isinstance(spec, HpoSpec) else []),
+                *([cost.refusal] if cost.refusal else []),
+            ],
             cost=cost,
             quotas=quotas,
         )
@@ -134,8 +140,11 @@ def runnable(spec: JobSpec) -> Runnable:
     """Return a spec that this version can run.
 
     Raises:
+        InvalidSpec: a search that can't work.
         NotSupported: the type is valid but has no workflow yet.
     """
+    if isinstance(spec, HpoSpec):
+        require_searchable(spec)
     if not isinstance(spec, RetrainSpec):
         return spec
     raise NotSupported(
