@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import text
 from tests.control_plane import ControlPlane, serve
 from tests.e2e.specs import script_spec
 
@@ -87,6 +88,40 @@ async def test_every_error_has_the_one_shape(
         answer = await http.request(method, path, json=script_spec("a") if method == "POST" else None)
     assert answer.status_code == status
     assert set(answer.json()["error"]) == {"type", "code", "message", "param", "request_id", "details"}
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "body"),
+    [
+        ("PUT", "/v1/pool/flavors/x", {"gpu_type": "a\0b"}),
+        ("POST", "/v1/organizations", {"id": "abc", "display_name": "a\0b"}),
+        ("POST", "/v1/organizations/default/projects", {"id": "abc", "display_name": "a\0b"}),
+        ("POST", "/v1/organizations/default/service-accounts", {"name": "abc", "display_name": "a\0b"}),
+        ("POST", "/v1/tokens", {"name": "a\0b"}),
+        ("POST", "/v1/tokens", {"name": "abc", "projects": ["a\0"]}),
+        ("POST", "/v1/users/admin/tokens", {"name": "a\0b"}),
+        ("POST", "/v1/projects/default/datasets/x/ingests", {"uploads": ["a\0"]}),
+        ("POST", "/v1/projects/default/models/x/promotions", {"version": 10**30, "to": "dev"}),
+        ("GET", f"/v1/projects/default/models/x/events?after={10**22}", None),
+        ("GET", f"/v1/projects/default/models/x/versions/{10**20}/card", None),
+        ("POST", f"/v1/projects/default/models/x/versions/{10**20}/verify", {}),
+    ],
+)
+async def test_what_the_database_can_t_hold_is_refused(
+    plane: ControlPlane, method: str, path: str, body: dict[str, Any] | None
+) -> None:
+    async with plane.http() as http:
+        answer = await http.request(method, path, json=body)
+    assert answer.status_code in (404, 422), answer.text
+    assert "internal" not in answer.text
+
+
+async def test_a_fault_of_ours_in_the_database_stays_a_500(plane: ControlPlane) -> None:
+    async with plane.database.transaction() as session:
+        await session.execute(text("ALTER TABLE secrets RENAME TO hidden"))
+    async with plane.http() as http:
+        answer = await http.get("/v1/projects/default/secrets")
+    assert answer.status_code == 500
 
 
 async def test_no_token_and_a_wrong_one_are_401(plane: ControlPlane) -> None:

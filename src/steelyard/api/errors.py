@@ -6,10 +6,12 @@ import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from sqlalchemy.exc import DBAPIError
 from starlette.exceptions import HTTPException
 
 from steelyard.kit.errors import SteelyardError
 from steelyard.specs.views import ErrorBody, ErrorResponse
+from steelyard.storage.database import sqlstate_of
 
 _log = structlog.get_logger()
 
@@ -29,6 +31,14 @@ _TYPES = {
     507: "unavailable_error",
 }
 _RETRY_AFTER_SECONDS = "1"
+_UNSTORABLE = {
+    "22000": "a value is not of a kind that can be stored, such as a number beyond 64 bits",
+    "22003": "a number is out of range",
+    "22008": "a date is out of range",
+    "22021": "a text holds a character that can't be stored, such as NUL",
+    "22P05": "a text holds a character that can't be stored, such as NUL",
+}
+"""SQLSTATEs of values that PostgreSQL (or its driver: 22000) can't hold, and what is wrong with them."""
 
 ERROR_RESPONSES: dict[int | str, dict[str, Any]] = {
     status: {"model": ErrorResponse, "description": description}
@@ -48,6 +58,7 @@ def register_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(SteelyardError, _answer_own)
     app.add_exception_handler(RequestValidationError, _answer_invalid)
     app.add_exception_handler(HTTPException, _answer_http)
+    app.add_exception_handler(DBAPIError, _answer_unstorable)
     app.add_exception_handler(Exception, _answer_unexpected)
 
 
@@ -109,6 +120,15 @@ async def _answer_http(request: Request, error: Exception) -> JSONResponse:
     request.state.error = (code, None)
     message = f"{error.detail}: {request.method} {request.url.path}; the routes are at /docs"
     return error_response(_request_id(request), error.status_code, code, message)
+
+
+async def _answer_unstorable(request: Request, error: Exception) -> JSONResponse:
+    """Refuse what passed all checks of its form and can't be stored or looked for: the sender's fault."""
+    fault = _UNSTORABLE.get(sqlstate_of(error) or "") if isinstance(error, DBAPIError) else None
+    if fault is None:
+        raise error
+    request.state.error = ("invalid_request", None)
+    return error_response(_request_id(request), 422, "invalid_request", f"{fault}; send another")
 
 
 async def _answer_unexpected(request: Request, error: Exception) -> JSONResponse:
