@@ -1,22 +1,35 @@
 """Whole rounds of the scheduler over a real PostgreSQL: read the snapshot, decide, write what follows.
 
-A server of its own in a temporary folder, as the embedded platform makes it: `count` queued jobs of 50
-projects with quotas, 950 that run on 125 nodes of 8 GPUs, specs of 1.5 kB each. At first these have just
-begun, so nobody is preempted; at last they have all had their turn, and each round asks many to leave.
+`python bench/rounds.py [--queue 10000] [--only SHAPE ...]`, or `python bench/scheduler.py --queue 10000
+--database`. One JSON object per shape of pool and queue: `round_ms` of many rounds, `first_round_ms` of new
+leaders (a fresh process, that has looked at the queue as a worker does), and `eventful_round_ms` of rounds
+that grant or preempt many at once. `own_cpu_ms` and `postgres_cpu_ms` are means of what this process and
+PostgreSQL's backend computed: on a busy machine they say more.
+
+The server is one of its own in a temporary folder, as the embedded platform makes it; every shape gets a
+database and processes of its own.
 """
 
+import argparse
 import asyncio
 import gc
+import json
 import logging
+import multiprocessing
 import shutil
+import sys
 import tempfile
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import structlog
-from sqlalchemy import text
+from sqlalchemy import create_engine, make_url, text
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+from bench.crowds import Crowd, fill
 from steelyard.jobs.admission import AdmissionService, RoundReport
 from steelyard.server.embedded.folders import make_secrets, prepare_home
 from steelyard.server.embedded.postgres import make_databases, postgres_spec
@@ -27,74 +40,76 @@ from steelyard.server.home import DATABASE_NAME, DATABASE_ROLE, HomeLayout, read
 from steelyard.storage.database import Database
 from steelyard.storage.migrations import migrate
 
-ROUNDS = 60
+Figures = dict[str, float | int]
+
 _WARM_UP = 5
 _START_SECONDS = 60.0
-_RUNNING = 950
-_FILL = (
-    "INSERT INTO projects (id) SELECT 'p' || n FROM generate_series(1, 50) n",
-    "INSERT INTO flavors (name, price_per_gpu_hour) VALUES ('a100', 2), ('t4', 0.5)",
+_FIRST_ROUNDS = 5
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A crowd, and what happens before each eventful round."""
+
+    crowd: Crowd
+    event: tuple[str, ...] = ()
+    events: int = 0
+    rounds: int = 60
+
+
+_AGE = "UPDATE allocations SET granted_at = granted_at - interval '5 hours'"
+_FREE_100 = (
     """
-    INSERT INTO nodes (name, executor, flavor, cpus, memory_bytes, gpu_ids, last_seen_at)
-    SELECT 'n' || n, 'local', CASE WHEN n % 5 = 0 THEN 't4' ELSE 'a100' END, 64, 512000000000,
-        (SELECT jsonb_agg('g' || g) FROM generate_series(1, 8) g), now() + interval '1 day'
-    FROM generate_series(1, 125) n
+    UPDATE jobs SET state = 'running', current_attempt_id = NULL
+    WHERE state = 'queued' AND id IN (SELECT job_id FROM allocations)
     """,
+    """
+    WITH over AS (
+        DELETE FROM allocations WHERE job_id IN (SELECT job_id FROM allocations ORDER BY job_id LIMIT 100)
+        RETURNING job_id
+    )
+    UPDATE jobs SET state = 'succeeded' FROM over WHERE jobs.id = over.job_id
+    """,
+)
+_GUARANTEE_13 = (
     """
     INSERT INTO quotas (project_id, flavor, nominal, updated_by, updated_at)
-    SELECT 'p' || n, 'a100', 15, 'bench', now() FROM generate_series(1, 50) n
+    SELECT id, 'a100', 8, 'bench', now() FROM projects
+    WHERE id LIKE 'p%' AND id NOT IN (SELECT project_id FROM quotas) ORDER BY id DESC LIMIT 13
     """,
-    """
-    INSERT INTO jobs (id, project_id, name, type, state, priority, spec, lineage, tags, desired,
-        command_sequence, run_number, epoch, stage, attempts_count, retries_used, evictions, running_seconds,
-        progress, metrics, prepared, created_by, created_at, queued_at)
-    SELECT 'job_' || lpad(n::text, 8, '0'), 'p' || (1 + n % 50), 'bench', 'fine_tune',
-        CASE WHEN n <= :running THEN 'running' ELSE 'queued' END, (ARRAY[300, 500, 700])[1 + n % 3],
-        jsonb_build_object(
-            'resources', jsonb_build_object('gpus', (ARRAY[1, 1, 1, 2, 4, 8])[1 + (n / 50) % 6], 'cpus', 1,
-                'memory_gb', 4.0, 'spot', 'never'),
-            'limits', jsonb_build_object('max_runtime_seconds', (ARRAY[3600, 86400])[1 + (n / 7) % 2],
-                'max_retries', 3),
-            'padding', repeat('x', 1500)),
-        '{}', '{}', 'run', 0, 0, 0, 'train', 0, 0, 0, 0, '{}', '{}', '{}', 'bench', moment, moment
-    FROM generate_series(1, CAST(:count AS INT) + :running) n,
-        LATERAL (SELECT now() - interval '1 hour' + n * interval '0.1 second' AS moment) came
-    """,
-    """
-    INSERT INTO allocations (job_id, node, project_id, run_number, cpus, memory_bytes, gpu_ids, granted_at)
-    SELECT id, 'n' || (1 + row_number() OVER (ORDER BY id) % 125), project_id, 0, 1, 4000000000,
-        jsonb_build_array('g' || (1 + row_number() OVER (ORDER BY id) / 125)), now() - interval '1 minute'
-    FROM jobs WHERE state = 'running'
-    """,
-    """
-    INSERT INTO attempts (id, project_id, job_id, number, launch_key, stage, epoch, state, executor,
-        attempt_dir, last_step, checkpoint_requested, counted, gpus)
-    SELECT 'att_' || id, project_id, id, 1, '0:1', 'train', 1, 'running', 'local', '', 0, false, false, 1
-    FROM jobs WHERE state = 'running'
-    """,
-    "UPDATE jobs SET current_attempt_id = 'att_' || id WHERE state = 'running'",
-    "ANALYZE",
 )
-_AGE = "UPDATE allocations SET granted_at = granted_at - interval '5 hours'"
-_PREEMPTING_ROUNDS = 5
+SHAPES = {
+    "usual": Shape(Crowd(), event=(_AGE,), events=5),
+    "all_different": Shape(
+        Crowd(projects=100, running=1000, nodes=200, nominal=12, alike=False), event=(_AGE,), events=5
+    ),
+    "large_and_bloated": Shape(
+        Crowd(projects=100, running=1000, nodes=200, ended=50_000, nominal=12, rewrites=5)
+    ),
+    "grants_100": Shape(Crowd(sizes=(1,), running=1000), event=_FREE_100, events=9, rounds=20),
+    "preempts_104": Shape(
+        Crowd(sizes=(8,), running=1000, projects=100, holders=1, nominal=None),
+        event=(_AGE, *_GUARANTEE_13),
+        events=5,
+        rounds=20,
+    ),
+}
+"""`preempts_104`: one project has borrowed all; each time 13 others, who wait with 8 GPUs a job, are
+guaranteed 8. `grants_100`: 100 running jobs end each time."""
 
 
-def measure_rounds(count: int) -> dict[str, float | int]:
-    """Return milliseconds of whole rounds and of their parts, median and 99th percentile.
-
-    `own_processor` is what this process computed, without PostgreSQL: on a busy machine it says more.
-    """
-    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
+def measure_rounds(count: int, only: Iterable[str] = ()) -> dict[str, Figures]:
+    """Return milliseconds of rounds over `count` queued jobs, by shape."""
     root = Path(tempfile.mkdtemp(prefix="steelyard-rounds-"))
     # Root's server runs as another user, who must be able to pass through.
     root.chmod(0o711)
     try:
-        return _serve(HomeLayout(root), count)
+        return _serve(HomeLayout(root), count, list(only) or list(SHAPES))
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _serve(layout: HomeLayout, count: int) -> dict[str, float | int]:
+def _serve(layout: HomeLayout, count: int, names: list[str]) -> dict[str, Figures]:
     prepare_home(layout)
     make_secrets(layout)
     place = choose_place(layout)
@@ -104,13 +119,40 @@ def _serve(layout: HomeLayout, count: int) -> dict[str, float | int]:
     process = spawn(spec, layout.log("postgres"))
     try:
         asyncio.run(_become_ready(layout, place.sockets))
-        dsn = socket_dsn(place.sockets, DATABASE_ROLE, DATABASE_NAME, read_secret(layout.database_password))
-        migrate(dsn)
-        return asyncio.run(_rounds(dsn, count))
+        migrate(_dsn(layout, place.sockets, DATABASE_NAME))
+        return {name: _in_own_process(layout, place.sockets, name, count) for name in names}
     finally:
         process.terminate()
         process.wait(30)
         reap(process)
+
+
+def _in_own_process(layout: HomeLayout, sockets: Path, name: str, count: int) -> Figures:
+    """Let new processes fill a copy of the database and measure one shape: nothing is warm at first."""
+    superuser = socket_dsn(sockets, "postgres", "postgres", read_secret(layout.superuser_password))
+    engine = create_engine(
+        make_url(superuser).set(drivername="postgresql+psycopg2"), isolation_level="AUTOCOMMIT"
+    )
+    with engine.connect() as connection:
+        connection.execute(text(f"CREATE DATABASE {name} TEMPLATE {DATABASE_NAME} OWNER {DATABASE_ROLE}"))
+    engine.dispose()
+    dsn = _dsn(layout, sockets, name)
+    shape = replace(SHAPES[name], crowd=replace(SHAPES[name].crowd, queued=count))
+    asyncio.run(_fill(dsn, shape.crowd))
+    found: Figures = {}
+    firsts = [_spawned(_first_round, dsn) for _ in range(_FIRST_ROUNDS)]
+    found |= _spread("first_round", [first["ms"] for first in firsts])
+    found["first_round_grants"] = max(int(first["grants"]) for first in firsts)
+    return found | _spawned(_rounds, dsn, shape)
+
+
+def _spawned(measure: Callable[..., Figures], *args: object) -> Figures:
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        return pool.apply(measure, args)
+
+
+def _dsn(layout: HomeLayout, sockets: Path, name: str) -> str:
+    return socket_dsn(sockets, DATABASE_ROLE, name, read_secret(layout.database_password))
 
 
 async def _become_ready(layout: HomeLayout, sockets: Path) -> None:
@@ -123,53 +165,100 @@ async def _become_ready(layout: HomeLayout, sockets: Path) -> None:
     await make_databases(layout, sockets)
 
 
-async def _rounds(dsn: str, count: int) -> dict[str, float | int]:
+async def _fill(dsn: str, crowd: Crowd) -> None:
+    database = Database(dsn, name="bench-fill")
+    await fill(database, crowd)
+    await database.close()
+
+
+def _first_round(dsn: str) -> Figures:
+    return asyncio.run(_lead_once(dsn))
+
+
+async def _lead_once(dsn: str) -> Figures:
+    database, admission = await _become_leader(dsn)
+    first = await admission.lead_round()
+    await database.close()
+    return {"ms": 1e3 * _whole(first), "grants": first.grants}
+
+
+def _rounds(dsn: str, shape: Shape) -> Figures:
+    return asyncio.run(_lead(dsn, shape))
+
+
+async def _lead(dsn: str, shape: Shape) -> Figures:
+    database, admission = await _become_leader(dsn)
+    for _ in range(_WARM_UP):
+        await admission.lead_round()
+    backend = await _backend(database)
+    own, postgres = time.process_time(), _cpu_ms(backend)
+    reports = [await admission.lead_round() for _ in range(shape.rounds)]
+    found: Figures = {
+        "queued": reports[-1].queued,
+        "grants": sum(report.grants for report in reports),
+        **_spread("round", [1e3 * _whole(report) for report in reports]),
+        **_spread("read", [1e3 * report.read_seconds for report in reports]),
+        **_spread("decide", [1e3 * report.decide_seconds for report in reports]),
+        **_spread("apply", [1e3 * report.apply_seconds for report in reports]),
+        "own_cpu_ms": round(1e3 * (time.process_time() - own) / shape.rounds, 1),
+        "postgres_cpu_ms": round((_cpu_ms(backend) - postgres) / shape.rounds, 1),
+    }
+    eventful: list[RoundReport] = []
+    for _ in range(shape.events):
+        async with database.transaction() as session:
+            for statement in shape.event:
+                await session.execute(text(statement))
+        eventful.append(await admission.lead_round())
+    if eventful:
+        found |= _spread("eventful_round", [1e3 * _whole(report) for report in eventful])
+        found["eventful_grants"] = sum(report.grants for report in eventful)
+        found["eventful_preemptions"] = sum(report.preemptions for report in eventful)
+    await database.close()
+    return found
+
+
+async def _become_leader(dsn: str) -> tuple[Database, AdmissionService]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
     database = Database(dsn, name="bench")
-    async with database.transaction() as session:
-        for statement in _FILL:
-            sizes = {"count": count, "running": _RUNNING}
-            named = {name: size for name, size in sizes.items() if f":{name}" in statement}
-            await session.execute(text(statement), named)
     admission = AdmissionService(database)
     gc.collect()
     gc.freeze()  # as the worker does, like its look before it leads
     await admission.look()
-    first = await admission.lead_round()
-    reports: list[RoundReport] = []
-    processor: list[float] = []
-    for _ in range(_WARM_UP + ROUNDS):
-        began = time.process_time()
-        reports.append(await admission.lead_round())
-        processor.append(time.process_time() - began)
-    reports, processor = reports[_WARM_UP:], processor[_WARM_UP:]
+    return database, admission
+
+
+async def _backend(database: Database) -> int:
     async with database.transaction() as session:
-        await session.execute(text(_AGE))
-    preempting = [await admission.lead_round() for _ in range(_PREEMPTING_ROUNDS)]
-    await database.close()
-    found: dict[str, float | int] = {
-        "queued": reports[-1].queued,
-        "rounds": len(reports),
-        "first_round_grants": first.grants,
-        "first_round_ms": _ms([_whole(first)], 0.5),
-        "preemptions": sum(report.preemptions for report in preempting),
-        "preempting_round_ms_p50": _ms([_whole(report) for report in preempting], 0.5),
-        "preempting_round_ms_max": _ms([_whole(report) for report in preempting], 1.0),
-    }
-    for name, seconds in (
-        ("round", [_whole(report) for report in reports]),
-        ("read", [report.read_seconds for report in reports]),
-        ("decide", [report.decide_seconds for report in reports]),
-        ("apply", [report.apply_seconds for report in reports]),
-        ("own_processor", processor),
-    ):
-        found[f"{name}_ms_p50"], found[f"{name}_ms_p99"] = _ms(seconds, 0.5), _ms(seconds, 0.99)
-    return found
+        return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+
+
+def _cpu_ms(pid: int) -> float:
+    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
 
 
 def _whole(report: RoundReport) -> float:
     return report.read_seconds + report.decide_seconds + report.apply_seconds
 
 
-def _ms(seconds: Iterable[float], part: float) -> float:
-    ordered = sorted(seconds)
-    return round(1e3 * ordered[min(len(ordered) - 1, int(part * len(ordered)))], 1)
+def _spread(name: str, milliseconds: Iterable[float]) -> Figures:
+    """Return minimum, median, 99th percentile and maximum; below 100 values the last two are the same."""
+    ordered = sorted(milliseconds)
+    at = {"min": 0.0, "p50": 0.5, "p99": 0.99, "max": 1.0}
+    last = len(ordered) - 1
+    return {
+        f"{name}_ms_{key}": round(ordered[min(last, int(part * len(ordered)))], 1) for key, part in at.items()
+    }
+
+
+def main() -> None:
+    """Measure, and print one JSON object."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--queue", type=int, default=10_000, help="queued jobs (10,000)")
+    parser.add_argument("--only", nargs="+", choices=list(SHAPES), default=[], help="shapes (all)")
+    arguments = parser.parse_args()
+    for name, figures in measure_rounds(arguments.queue, arguments.only).items():
+        print(json.dumps({"shape": name, **figures}))
+
+
+if __name__ == "__main__":
+    main()
