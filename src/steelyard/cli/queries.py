@@ -25,6 +25,10 @@ TagFilter = Annotated[
 NameFilter = Annotated[str | None, typer.Option("--name", help="Only jobs of this name.")]
 Limit = Annotated[int, typer.Option("--limit", min=1, max=MAX_LIMIT, help="How many.")]
 After = Annotated[str | None, typer.Option("--after", metavar="ID", help="Read on after this job.")]
+ParentJob = Annotated[
+    str | None, typer.Option("--parent", metavar="JOB", help="Only what this search or pipeline has made.")
+]
+ChildrenFlag = Annotated[bool, typer.Option("--children", help="Also what searches and pipelines have made.")]
 AllFlag = Annotated[bool, typer.Option("--all", help="All of them, however many.")]
 
 
@@ -45,6 +49,8 @@ def list_jobs(
     limit: Limit = 20,
     after: After = None,
     everything: AllFlag = False,
+    parent: ParentJob = None,
+    children: ChildrenFlag = False,
     project: ProjectName = None,
     as_json: JsonFlag = False,
 ) -> None:
@@ -52,12 +58,22 @@ def list_jobs(
     wanted = [state.value for state in states or []]
     pairs = parse_tags(tags or [])
     with connect(project) as client:
+        family = None if parent is None else find_job(client, parent)
         if everything:
-            jobs = client.jobs.iterate(states=wanted, type=job_type, tags=pairs, name=name)
+            jobs = client.jobs.iterate(
+                states=wanted, type=job_type, tags=pairs, name=name, parent=family, children=children
+            )
             page = Page[JobSummary](data=list(jobs), has_more=False)
         else:
             page = client.jobs.list(
-                limit=limit, after=after, states=wanted, type=job_type, tags=pairs, name=name
+                limit=limit,
+                after=after,
+                states=wanted,
+                type=job_type,
+                tags=pairs,
+                name=name,
+                parent=family,
+                children=children,
             )
     if as_json:
         write_json(page)
@@ -88,13 +104,14 @@ def explain_job(job: JobName, project: ProjectName = None, as_json: JsonFlag = F
 def list_attempts(job: JobName, project: ProjectName = None, as_json: JsonFlag = False) -> None:
     """List a job's launches: where, how far, and why each ended."""
     with connect(project) as client:
-        attempts = client.jobs.attempts(find_job(client, job))
+        view = client.jobs.get(find_job(client, job))
     if as_json:
-        write_json(attempts)
+        write_json(view.attempts)
+    elif view.children is not None:
+        Screen().print(f"What it has made has attempts: steelyard list --parent {view.id}")
     else:
-        Screen().print(
-            attempt_table(attempts) if attempts else "No attempts yet; `steelyard explain` says why."
-        )
+        none = "No attempts yet; `steelyard explain` says why."
+        Screen().print(attempt_table(view.attempts) if view.attempts else none)
 
 
 def list_checkpoints(job: JobName, project: ProjectName = None, as_json: JsonFlag = False) -> None:

@@ -1,6 +1,6 @@
 """Jobs and what belongs to them, as text that is readable at 80 columns."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.table import Table
@@ -177,6 +177,11 @@ def cost_words(cost: JobCost) -> str:
     return f"{spent}; reserved: {short(cost.reserved_gpu_hours)} GPU-hours, {short(cost.reserved_money)}"
 
 
+def children_words(children: Mapping[str, int]) -> str:
+    """Write how many of what a job has made are in which state."""
+    return ", ".join(f"{count} {state}" for state, count in children.items())
+
+
 def plan_summary(plan: PlanView) -> RenderableType:
     """Return what a submission would do."""
     when = "at once" if plan.would_start_now else f"from place {plan.queue_position} in the queue"
@@ -211,6 +216,8 @@ def _facts(job: JobView) -> Table:
     table = Table.grid(padding=(0, 2))
     rows = [
         ("type", job.type),
+        ("part of", job.parent or ""),
+        ("children", children_words(job.children or {})),
         ("priority", str(job.priority)),
         ("created", f"{format_time(job.created_at)}, {format_age(job.created_at)} ago, by {job.created_by}"),
         ("ran", format_span(job.started_at, job.ended_at)),

@@ -114,7 +114,8 @@ def _end_of(view: JobView) -> list[RenderableType]:
     parts: list[RenderableType] = [head]
     if view.state is not JobState.SUCCEEDED:
         parts.append(f"{view.status_reason or 'no reason given'}: {printable(view.status_message or '')}")
-        parts.append(f"Look closer with: steelyard explain {view.id}, steelyard logs {view.id}")
+        second = "logs" if view.children is None else "list --parent"
+        parts.append(f"Look closer with: steelyard explain {view.id}, steelyard {second} {view.id}")
         return parts
     if view.metrics:
         parts.append(metric_table(view.metrics))

@@ -59,8 +59,14 @@ class AsyncJobs:
         type: str | None = None,  # noqa: A002 - the word of the API
         tags: Mapping[str, str] | None = None,
         name: str | None = None,
+        parent: str | None = None,
+        children: bool = False,
     ) -> Page[JobSummary]:
-        """Return one page of jobs, newest first; `page.next` goes into `after`."""
+        """Return one page of jobs, newest first; `page.next` goes into `after`.
+
+        What searches and pipelines have made is left out, but with `parent`, the id of one of them, or with
+        `children`.
+        """
         return await self._transport.send(
             job_calls.list_jobs(
                 self._project,
@@ -70,6 +76,8 @@ class AsyncJobs:
                 type=type,
                 tags=tags or {},
                 name=name,
+                parent=parent,
+                children=children,
             )
         )
 
@@ -80,12 +88,21 @@ class AsyncJobs:
         type: str | None = None,  # noqa: A002 - the word of the API
         tags: Mapping[str, str] | None = None,
         name: str | None = None,
+        parent: str | None = None,
+        children: bool = False,
     ) -> AsyncIterator[JobSummary]:
-        """Give all jobs, newest first, page by page."""
+        """Give all jobs, newest first, page by page; filters are those of `list`."""
         after = None
         while True:
             page = await self.list(
-                limit=MAX_LIMIT, after=after, states=states, type=type, tags=tags, name=name
+                limit=MAX_LIMIT,
+                after=after,
+                states=states,
+                type=type,
+                tags=tags,
+                name=name,
+                parent=parent,
+                children=children,
             )
             for item in page.data:
                 yield item

@@ -154,6 +154,10 @@ class LogCursor:
     def aim(self, view: JobView) -> bool:
         """Choose what to read by the job's present state. Return whether there is something."""
         self._job_over = view.state in TERMINAL_STATES
+        if view.children is not None:
+            # It has no log of its own; asked for one, the api says which jobs have.
+            self._number = self._wanted or 1
+            return True
         current = self._attempt(view, self._number)
         if current is None or self._read_whole:
             current = self._next_attempt(view)

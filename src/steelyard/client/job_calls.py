@@ -69,12 +69,16 @@ def list_jobs(
     type: str | None,  # noqa: A002 - the word of the API
     tags: Mapping[str, str],
     name: str | None,
+    parent: str | None,
+    children: bool,
 ) -> Call[Page[JobSummary]]:
     """Ask for one page of jobs, newest first."""
     query = [("limit", str(limit))]
     query += [("state", str(state)) for state in states]
     query += [("tag", f"{key}={value}") for key, value in tags.items()]
-    query += [(key, value) for key, value in (("after", after), ("type", type), ("name", name)) if value]
+    words = (("after", after), ("type", type), ("name", name), ("parent", parent))
+    query += [(key, value) for key, value in words if value]
+    query += [("children", "true")] if children else []
     return Call("GET", _jobs(project), Page[JobSummary].model_validate_json, query=tuple(query))
 
 

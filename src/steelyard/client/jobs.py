@@ -59,8 +59,14 @@ class Jobs:
         type: str | None = None,  # noqa: A002 - the word of the API
         tags: Mapping[str, str] | None = None,
         name: str | None = None,
+        parent: str | None = None,
+        children: bool = False,
     ) -> Page[JobSummary]:
-        """Return one page of jobs, newest first; `page.next` goes into `after`."""
+        """Return one page of jobs, newest first; `page.next` goes into `after`.
+
+        What searches and pipelines have made is left out, but with `parent`, the id of one of them, or with
+        `children`.
+        """
         return self._transport.send(
             job_calls.list_jobs(
                 self._project,
@@ -70,6 +76,8 @@ class Jobs:
                 type=type,
                 tags=tags or {},
                 name=name,
+                parent=parent,
+                children=children,
             )
         )
 
@@ -80,11 +88,22 @@ class Jobs:
         type: str | None = None,  # noqa: A002 - the word of the API
         tags: Mapping[str, str] | None = None,
         name: str | None = None,
+        parent: str | None = None,
+        children: bool = False,
     ) -> Iterator[JobSummary]:
-        """Give all jobs, newest first, page by page."""
+        """Give all jobs, newest first, page by page; filters are those of `list`."""
         after = None
         while True:
-            page = self.list(limit=MAX_LIMIT, after=after, states=states, type=type, tags=tags, name=name)
+            page = self.list(
+                limit=MAX_LIMIT,
+                after=after,
+                states=states,
+                type=type,
+                tags=tags,
+                name=name,
+                parent=parent,
+                children=children,
+            )
             yield from page.data
             after = page.next
             if not page.has_more or after is None:

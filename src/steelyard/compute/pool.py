@@ -15,6 +15,7 @@ from steelyard.governance.identity import Actor
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import NotFound
 from steelyard.specs.access import Permission
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.pool import FlavorSpec, FlavorView, NodeView, PoolSettings, PoolView
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
@@ -42,7 +43,9 @@ class PoolService:
             nodes = await _nodes(session, self._clock())
             counts = await session.execute(
                 select(JobRow.state, func.count())
-                .where(JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)))
+                .where(
+                    JobRow.state.in_((JobState.QUEUED, JobState.RUNNING)), JobRow.type.not_in(FAMILY_TYPES)
+                )
                 .group_by(JobRow.state)
             )
             jobs = {row[0]: int(row[1]) for row in counts}

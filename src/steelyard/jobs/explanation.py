@@ -9,7 +9,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.compute.settings import read_settings, scheduler_policy
 from steelyard.compute.snapshots import read_picture
 from steelyard.jobs import repository
+from steelyard.jobs.children import read_kin
 from steelyard.jobs.waiting import Outlook, look_ahead
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.states import JobState
 from steelyard.specs.views import ExplainView
 from steelyard.storage.scopes import pool_view
@@ -18,6 +20,8 @@ from steelyard.storage.tables import AttemptRow, JobRow
 
 async def explain(session: AsyncSession, job: JobRow, now: datetime) -> ExplainView:
     """Explain one job from what the database knows of it, the queue and the pool."""
+    if job.type in FAMILY_TYPES:
+        return await _explain_family(session, job, now)
     state = JobState(job.state)
     attempts = await repository.attempts_of(session, job.id)
     outlook = await _outlook(session, job, now) if state is JobState.QUEUED else None
@@ -30,6 +34,34 @@ async def explain(session: AsyncSession, job: JobRow, now: datetime) -> ExplainV
         queue_position=reason.position if reason is not None else None,
         waiting_for=list(outlook.sentences) if outlook is not None else [],
         attempts=[_attempt_sentence(before, attempt) for before, attempt in _pairs(attempts)],
+    )
+
+
+async def _explain_family(session: AsyncSession, job: JobRow, now: datetime) -> ExplainView:
+    """Say how many children do what, why the first that waits does, and what has become of the others."""
+    state = JobState(job.state)
+    kin = [each.child for each in await read_kin(session, job)]
+    counts = await repository.child_counts(session, job)
+    told = ", ".join(f"{count} {name}" for name, count in counts.items())
+    waiting = next((child for child in kin if child.state is JobState.QUEUED), None)
+    held = [child for child in kin if child.state is JobState.PAUSED and state is JobState.RUNNING]
+    sentences = [
+        f"{child.key} is paused: {child.message}; 'steelyard resume {child.job_id}' lets it go on"
+        for child in held
+    ]
+    if waiting is not None:
+        row = await session.get_one(JobRow, waiting.job_id)
+        view = await explain(session, row, now)
+        sentences += [f"{waiting.key} ({waiting.job_id}) is the first that waits: {view.summary}"]
+        sentences += view.waiting_for
+    return ExplainView(
+        id=job.id,
+        state=state,
+        status_reason=job.status_reason,
+        summary=f"{_summary(job, state, None)}; children: {told or 'none yet'}",
+        queue_position=None,
+        waiting_for=sentences,
+        attempts=[],
     )
 
 

@@ -31,6 +31,7 @@ from steelyard.jobs.specs import stored_spec
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidSpec
 from steelyard.specs.families import Child, FamilyEnd, FamilyStep
+from steelyard.specs.job import HpoSpec, JobSpec, RlhfSpec
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
@@ -114,6 +115,13 @@ class FamilyService:
                     session, job, "model.registered", f"registered as {name}",
                     data={"name": version.name, "version": version.version, "job": version.job_id},
                 )  # fmt: skip
+
+
+def most_children(spec: JobSpec) -> int:
+    """Return how many children a family of this spec makes at most."""
+    if isinstance(spec, HpoSpec):
+        return spec.search.trials
+    return len(spec.stage_limits) if isinstance(spec, RlhfSpec) else 0
 
 
 class _Look:
@@ -253,4 +261,5 @@ class _Look:
             await make_move(self._session, self._job, target, reason, message, self._now)
 
     def _note_progress(self) -> None:
-        self._job.progress = {"step": sum(kin.is_over for kin in self._kin)}
+        over = sum(kin.is_over for kin in self._kin)
+        self._job.progress = {"step": over, "total_steps": most_children(stored_spec(self._job))}

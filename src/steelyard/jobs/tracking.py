@@ -22,6 +22,7 @@ from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import SteelyardError
 from steelyard.registry.mlflow import MetricPoint, Mlflow
 from steelyard.runtime.tracking import METRICS_NAME, read_metrics
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
@@ -57,6 +58,7 @@ class TrackingService:
         self._mlflow = mlflow
         self._clock = clock
         self._public_url = public_url.rstrip("/")
+        self._opening_families = asyncio.Lock()
 
     async def try_open(self, job_id: str) -> None:
         """Open the run if MLflow is there. Training doesn't wait for it: what is missed is caught up."""
@@ -82,6 +84,7 @@ class TrackingService:
             "steelyard.job_id": job.id,
             **{f"steelyard.{name}": value for name, value in job.lineage.items()},
             **_data_tags(job, self._public_url),
+            **await self._family_tags(job),
         }
         start_ms = int((job.started_at or self._clock()).timestamp() * 1000)
         run_id = await self._mlflow.ensure_run(experiment_id, job.name, key, tags, start_ms)
@@ -91,8 +94,19 @@ class TrackingService:
                 await session.execute(update(JobRow).where(JobRow.id == job.id).values(mlflow_run_id=run_id))
         return TrackedRun(experiment_id, run_id)
 
+    async def _family_tags(self, job: JobRow) -> dict[str, str]:
+        """Put the run of a child below its family's. One worker opens that once for all of them."""
+        if job.parent_id is None:
+            return {}
+        async with self._opening_families:
+            async with self._database.transaction() as session:
+                parent = await session.get_one(JobRow, job.parent_id)
+            run_id = parent.mlflow_run_id or (await self.open(parent)).run_id
+        return {"mlflow.parentRunId": run_id, "steelyard.child": str(job.child_key)}
+
     async def close(self, job_id: str) -> None:
-        """Log what the attempts measured, and end the run. A job that never ran has none.
+        """Log what the attempts measured, and end the run. A job that never ran has none; of a family, it is
+        what its result measured.
 
         Raises:
             Unavailable: MLflow doesn't answer; try again.
@@ -102,7 +116,7 @@ class TrackingService:
             attempts = await repository.attempts_of(session, job_id)
             measured = await evaluations_of_run(session, job)
             bases = await bases_of_run(session, measured)
-        if not attempts:
+        if not attempts and (job.type not in FAMILY_TYPES or job.started_at is None):
             return
         tracked = await self.open(job)
         for attempt in attempts:
