@@ -20,8 +20,9 @@ class SteelyardGRPOTrainer(PlatformTrainer, GRPOTrainer):
         """Tokens of prompts and answers so far, over all ranks."""
         return int(self.state.num_input_tokens_seen)
 
-    def _get_train_sampler(self, train_dataset: Any = None) -> Sampler[int]:
-        theirs: Any = super()._get_train_sampler(train_dataset)
+    # The two classes above call the argument by different names.
+    def _get_train_sampler(self, dataset: Any = None) -> Sampler[int]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        theirs: Any = super()._get_train_sampler(dataset)
         return _PassSampler(
             theirs.data_source,
             theirs.mini_repeat_count,

@@ -45,12 +45,13 @@ class Learner:
     def update(self, rollout: Rollout) -> dict[str, float]:
         """Learn from a rollout; return the means over the passes of losses, clips and the gradient's norm.
 
-        Nothing is applied of a pass whose loss or gradient isn't finite: its figure then is not, either.
+        Nothing is applied of a pass whose loss or gradient isn't finite; nor do the figures hide it.
         """
         passes = [self._pass(rollout) for _ in range(self._block.ppo_epochs)]
         figures = {key: sum(each[key] for each in passes) / len(passes) for key in passes[0]}
         figures["learning_rate"] = float(self._schedule.get_last_lr()[0])
-        self._schedule.step()
+        if _is_finite(figures):
+            self._schedule.step()
         return figures
 
     def _pass(self, rollout: Rollout) -> dict[str, float]:
@@ -61,10 +62,11 @@ class Learner:
             for key, value in self._accumulate(rollout.part(start, start + size), tokens).items():
                 totals[key] += value
         norm = float(clip_grad_norm_(self._parameters, self._training.max_grad_norm))
-        if math.isfinite(norm) and math.isfinite(totals["loss"]):
+        figures = {**totals, "grad_norm": norm}
+        if _is_finite(figures):
             self.optimizer.step()
         self.optimizer.zero_grad(set_to_none=True)
-        return {**totals, "grad_norm": norm}
+        return figures
 
     def _accumulate(self, part: Rollout, tokens: float) -> dict[str, float]:
         mask = part.answers.answer_mask.float()
@@ -82,3 +84,7 @@ class Learner:
             "value_loss": float(of_values.detach()),
             "clip_fraction": clips,
         }
+
+
+def _is_finite(figures: dict[str, float]) -> bool:
+    return all(math.isfinite(value) for value in figures.values())
