@@ -22,6 +22,7 @@ from steelyard.client.async_pool import AsyncPool, AsyncQuotas
 from steelyard.client.async_registry import AsyncApprovals, AsyncModels
 from steelyard.client.async_rules import AsyncRules
 from steelyard.client.async_secrets import AsyncSecrets
+from steelyard.client.async_trials import AsyncTrials
 from steelyard.client.async_webhooks import AsyncWebhooks
 from steelyard.client.budgets import Budgets, Costs
 from steelyard.client.datasets import Datasets
@@ -33,6 +34,7 @@ from steelyard.client.pool import Pool, Quotas
 from steelyard.client.registry import Approvals, Models
 from steelyard.client.rules import Rules
 from steelyard.client.secrets import Secrets
+from steelyard.client.trials import Trials
 from steelyard.client.webhooks import Webhooks
 
 PAIRS = [
@@ -45,6 +47,7 @@ PAIRS = [
     (Tokens, AsyncTokens),
     (Datasets, AsyncDatasets),
     (Lineage, AsyncLineage),
+    (Trials, AsyncTrials),
     (Secrets, AsyncSecrets),
     (Evaluations, AsyncEvaluations),
     (Suites, AsyncSuites),

@@ -37,6 +37,7 @@ from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
 from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.submission import SubmissionService
+from steelyard.jobs.trials import TrialQueryService
 from steelyard.registry.graph import GraphService
 from steelyard.registry.queries import ModelQueryService
 from steelyard.registry.verification import VerificationService
@@ -68,6 +69,7 @@ class Services:
     submission: SubmissionService
     commands: CommandService
     queries: QueryService
+    trials: TrialQueryService
     reports: ReportService
     models: ModelQueryService
     datasets: DatasetService

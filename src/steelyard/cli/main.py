@@ -30,6 +30,7 @@ from steelyard.cli import (
     store,
     streams,
     submission,
+    trials,
     waiting,
     webhooks,
 )
@@ -44,6 +45,7 @@ for _module in (
     platform,
     submission,
     queries,
+    trials,
     streams,
     waiting,
     control,

@@ -182,6 +182,15 @@ def children_words(children: Mapping[str, int]) -> str:
     return ", ".join(f"{count} {state}" for state, count in children.items())
 
 
+def best_words(job: JobView) -> str:
+    """Write which trial of a search is the best so far."""
+    if job.best is None or job.best.value is None:
+        return ""
+    values = ", ".join(f"{path}={value}" for path, value in sorted(job.best.parameters.items()))
+    metric = job.spec.get("search", {}).get("metric")
+    return f"trial {job.best.number}: {metric} {format_figure(job.best.value)} with {values}"
+
+
 def plan_summary(plan: PlanView) -> RenderableType:
     """Return what a submission would do."""
     when = "at once" if plan.would_start_now else f"from place {plan.queue_position} in the queue"
@@ -218,6 +227,7 @@ def _facts(job: JobView) -> Table:
         ("type", job.type),
         ("part of", job.parent or ""),
         ("children", children_words(job.children or {})),
+        ("best so far", best_words(job)),
         ("priority", str(job.priority)),
         ("created", f"{format_time(job.created_at)}, {format_age(job.created_at)} ago, by {job.created_by}"),
         ("ran", format_span(job.started_at, job.ended_at)),

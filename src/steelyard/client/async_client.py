@@ -23,6 +23,7 @@ from steelyard.client.async_registry import AsyncApprovals, AsyncModels
 from steelyard.client.async_rules import AsyncRules
 from steelyard.client.async_secrets import AsyncSecrets
 from steelyard.client.async_transport import AsyncTransport
+from steelyard.client.async_trials import AsyncTrials
 from steelyard.client.async_webhooks import AsyncWebhooks
 from steelyard.client.discovery import discover, project_from_environment
 from steelyard.client.models import Health
@@ -83,6 +84,7 @@ class AsyncClient:
         self.datasets = AsyncDatasets(self._transport, self.project)
         self.audit = AsyncAudit(self._transport)
         self.lineage = AsyncLineage(self._transport, self.project)
+        self.trials = AsyncTrials(self._transport, self.project)
         self.evaluations = AsyncEvaluations(self._transport, self.project)
         self.suites = AsyncSuites(self._transport, self.project)
         self.secrets = AsyncSecrets(self._transport, self.project)

@@ -26,6 +26,7 @@ from steelyard.client.retries import RetryPolicy
 from steelyard.client.rules import Rules
 from steelyard.client.secrets import Secrets
 from steelyard.client.transport import Transport
+from steelyard.client.trials import Trials
 from steelyard.client.webhooks import Webhooks
 from steelyard.specs.identity import MeView
 from steelyard.specs.login import LoginInformation, SessionGrant
@@ -81,6 +82,7 @@ class Client:
         self.datasets = Datasets(self._transport, self.project)
         self.audit = Audit(self._transport)
         self.lineage = Lineage(self._transport, self.project)
+        self.trials = Trials(self._transport, self.project)
         self.evaluations = Evaluations(self._transport, self.project)
         self.suites = Suites(self._transport, self.project)
         self.secrets = Secrets(self._transport, self.project)

@@ -11,12 +11,14 @@ from steelyard.jobs import repository
 from steelyard.jobs.costs import cost_of_job
 from steelyard.jobs.explanation import explain
 from steelyard.jobs.repository import JobFilter
+from steelyard.jobs.trials import best_trial
 from steelyard.jobs.views import checkpoint_view, event_view, summary_of, view_of
 from steelyard.jobs.weighing import judgement_of
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidRequest, NotFound
 from steelyard.kit.paging import Page, page_of
 from steelyard.specs.access import Permission
+from steelyard.specs.families import FAMILY_TYPES
 from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.specs.views import (
     AttemptView,
@@ -28,6 +30,8 @@ from steelyard.specs.views import (
 )
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AttemptRow, JobRow, ModelVersionRow
+
+_NAMED_CHILDREN = 5
 
 
 class QueryService:
@@ -50,7 +54,9 @@ class QueryService:
             version, children = await _made_by(session, job)
             view = view_of(job, attempts, version, children)
             gates = await judgement_of(session, job)
-            return view.model_copy(update={"cost": await cost_of_job(session, job), "gates": gates})
+            best = await best_trial(session, job) if job.type == "hpo" else None
+            more = {"cost": await cost_of_job(session, job), "gates": gates, "best": best}
+            return view.model_copy(update=more)
 
     async def search(
         self, actor: Actor, project: str, filter_: JobFilter, limit: int, after: str | None
@@ -104,11 +110,28 @@ class QueryService:
     ) -> tuple[Path, bool]:
         """Return the folder of an attempt (default: the newest) and whether that attempt has ended."""
         attempts = await self._attempt_rows(actor, project, job_id)
+        if not attempts:
+            await self._refuse_log_of_family(actor, project, job_id)
         chosen = [row for row in attempts if number is None or row.number == number]
         if not chosen:
             which = "yet" if number is None else f"with number {number}"
             raise NotFound(f"{job_id} has no attempt {which}; 'steelyard explain {job_id}' says why")
         return Path(chosen[-1].attempt_dir), chosen[-1].state == "ended"
+
+    async def _refuse_log_of_family(self, actor: Actor, project: str, job_id: str) -> None:
+        async with self._database.transaction() as session:
+            checked = await access.authorize(session, actor, project, Permission.JOB_READ)
+            job = await repository.find_job(session, checked, job_id)
+            if job.type not in FAMILY_TYPES:
+                return
+            newest = await repository.list_jobs(
+                session, checked, JobFilter(parent=job.id), _NAMED_CHILDREN, None
+            )
+        names = ", ".join(f"{child.child_key} ({child.id})" for child, _ in newest) or "none yet"
+        raise NotFound(
+            f"{job_id} is made of other jobs and has no log of its own; 'steelyard logs JOB' reads theirs:"
+            f" {names}; all of them: 'steelyard list --parent {job_id}'"
+        )
 
     async def _attempt_rows(self, actor: Actor, project: str, job_id: str) -> Sequence[AttemptRow]:
         async with self._database.transaction() as session:

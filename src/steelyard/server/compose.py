@@ -79,6 +79,7 @@ from steelyard.jobs.storing import StoringService
 from steelyard.jobs.submission import SubmissionService
 from steelyard.jobs.supervision import SupervisionService
 from steelyard.jobs.tracking import TrackingService
+from steelyard.jobs.trials import TrialQueryService
 from steelyard.kit.home import admin_token_file
 from steelyard.registry.graph import GraphService
 from steelyard.registry.mlflow import Mlflow
@@ -102,7 +103,6 @@ from steelyard.server.home import (
     read_platform,
     worker_login,
 )
-from steelyard.server.keys import read_token_key
 from steelyard.server.login import build_login
 from steelyard.server.promotions import PromotionParts, address_policy, build_promotions
 from steelyard.server.settings import Settings
@@ -158,7 +158,6 @@ def lay_ground(settings: Settings, process: str, pool_size: int, login: Database
     layout = HomeLayout(settings.home)
     addresses = read_platform(settings.home)
     database = Database(login.dsn, pool_size=pool_size, name=f"steelyard-{process}", takes_on=login.takes_on)
-    key = read_token_key(layout)
     return Ground(
         settings=settings,
         layout=layout,
@@ -166,8 +165,8 @@ def lay_ground(settings: Settings, process: str, pool_size: int, login: Database
         database=database,
         listener=Listener(login.dsn, (OUTBOX_CHANNEL, EVENTS_CHANNEL, MODEL_EVENTS_CHANNEL, QUEUE_CHANNEL)),
         executor=LocalExecutor(addresses.forkserver_socket),
-        attempt_tokens=keys.attempt_tokens(key),
-        session_tokens=keys.session_tokens(key),
+        attempt_tokens=keys.attempt_tokens(layout),
+        session_tokens=keys.session_tokens(layout),
         mlflow=httpx.AsyncClient(
             transport=httpx.AsyncHTTPTransport(uds=str(addresses.mlflow_socket), retries=0),
             base_url="http://mlflow",
@@ -177,7 +176,7 @@ def lay_ground(settings: Settings, process: str, pool_size: int, login: Database
         uploads=UploadService(database, uploads_folder(layout.objects)),
         dataset_files=DatasetFileService(layout.cache / "datasets", _exporter(layout.objects)),
         secrets=SecretService(database, KeyFile(settings.secret_keys_file or layout.secret_keys)),
-        webhook_secrets=keys.webhook_secrets(key),
+        webhook_secrets=keys.webhook_secrets(layout),
     )
 
 
@@ -197,7 +196,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         login=build_login(
             settings,
             ground.database,
-            keys.login_tickets(read_token_key(ground.layout)),
+            keys.login_tickets(ground.layout),
             ground.addresses.api_url,
         ),
         organizations=OrganizationService(ground.database),
@@ -209,6 +208,7 @@ def build_api(settings: Settings) -> tuple[Services, Ground]:
         submission=submission,
         commands=CommandService(ground.database),
         queries=QueryService(ground.database),
+        trials=TrialQueryService(ground.database),
         reports=ReportService(ground.database, settings.lease_seconds, awaits_bucket=uses_bucket()),
         models=ModelQueryService(ground.database),
         datasets=DatasetService(

@@ -10,6 +10,7 @@ from steelyard.specs.budgets import JobCost, PlanCost
 from steelyard.specs.gates import Judgement
 from steelyard.specs.pool import PlanQuota
 from steelyard.specs.states import JobState
+from steelyard.specs.trials import TrialView
 
 
 class ErrorBody(Message):
@@ -130,6 +131,8 @@ class JobView(JobSummary):
     """The search or pipeline that made it."""
     children: dict[str, int] | None = None
     """Of a search or pipeline: how many of the jobs that it has made are in which state."""
+    best: TrialView | None = None
+    """Of a search: the best trial so far. Not there in the answer to a submission or a command."""
     gates: Judgement | None = None
     """What the gates said, each with its numbers. None before they were judged in this run."""
 
