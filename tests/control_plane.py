@@ -32,7 +32,7 @@ from steelyard.governance.audit.keys import load_verifier
 from steelyard.governance.audit.queries import AuditQueryService
 from steelyard.governance.audit.refusals import RefusalRecorder
 from steelyard.governance.authentication import Authenticator
-from steelyard.governance.identity import Actor, AttemptTokens, SessionTokens
+from steelyard.governance.identity import Actor, AttemptTokens, FixedKey, SessionTokens
 from steelyard.governance.ledger.budgets import BudgetService
 from steelyard.governance.ledger.costs import CostService
 from steelyard.governance.memberships import MembershipService
@@ -55,6 +55,7 @@ from steelyard.jobs.queries import QueryService
 from steelyard.jobs.reports import ReportService
 from steelyard.jobs.reproduction import ReproductionService
 from steelyard.jobs.submission import SubmissionService
+from steelyard.jobs.trials import TrialQueryService
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.registry.graph import GraphService
 from steelyard.registry.queries import ModelQueryService
@@ -117,7 +118,7 @@ def _login(issuer: str | None, database: Database, url: str, folder: Path) -> Lo
     secret = folder / "client.secret"
     secret.write_text("its-secret")
     settings = Settings(oidc_issuer=issuer, oidc_client_id="steelyard", oidc_client_secret_file=secret)
-    return build_login(settings, database, Tickets(b"t" * 32), url)
+    return build_login(settings, database, Tickets(FixedKey(b"t" * 32)), url)
 
 
 @contextlib.asynccontextmanager
@@ -130,7 +131,7 @@ async def serve(
     """
     walled = Database(api_dsn(dsn), name="api")
     workers = Database(worker_dsn(dsn), pool_size=20, pool_timeout_seconds=60, name="worker")
-    tokens, sessions = AttemptTokens(b"a" * 32), SessionTokens(b"s" * 32)
+    tokens, sessions = AttemptTokens(FixedKey(b"a" * 32)), SessionTokens(FixedKey(b"s" * 32))
     folders = Folders(objects=folder / "objects", attempts=folder / "attempts")
     uploads = UploadService(walled, folder / "uploads")
     submission, examinations = SubmissionService(walled, clock), ExaminationService(folders.objects)
@@ -155,6 +156,7 @@ async def serve(
                 submission=submission,
                 commands=CommandService(walled, clock),
                 queries=QueryService(walled, clock),
+                trials=TrialQueryService(walled),
                 reports=ReportService(walled, LEASE_SECONDS, clock, awaits_bucket=uses_bucket()),
                 models=ModelQueryService(walled),
                 datasets=DatasetService(walled, uploads),
