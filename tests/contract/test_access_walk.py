@@ -22,7 +22,7 @@ from tests.made_up_requests import Asking, make_up
 from steelyard.api.app import create_app
 from steelyard.api.examples import FINE_TUNE_EXAMPLE
 from steelyard.api.permits import declared
-from steelyard.governance.identity import AttemptTokens
+from steelyard.governance.identity import AttemptTokens, FixedKey
 from steelyard.governance.policy import InstallationRole, Resource, Role, Scope, Standing, decide
 from steelyard.specs.access import OrganizationRole, Permission, ProjectRole
 from steelyard.specs.job import JOB_SPEC
@@ -74,7 +74,7 @@ class Caller:
             case "anonymous":
                 return None
             case "attempt":
-                return AttemptTokens(b"a" * 32).issue(ATTEMPT)
+                return AttemptTokens(FixedKey(b"a" * 32)).issue(ATTEMPT)
             case "local_admin":
                 return ADMIN_TOKEN
             case _:

@@ -18,7 +18,7 @@ from steelyard.cli.main import main
 from steelyard.client.async_client import AsyncClient
 from steelyard.governance.audit import record
 from steelyard.governance.audit.refusals import Rate, Refusal, RefusalLimiter, RefusalRecorder
-from steelyard.governance.identity import Actor, AttemptTokens
+from steelyard.governance.identity import Actor, AttemptTokens, FixedKey
 from steelyard.specs.audit import AuditEntry
 from steelyard.storage.database import Database
 
@@ -199,7 +199,7 @@ class TestSearch:
             assert (await http.get("/v1/projects/foreign/audit")).status_code == 404
 
     async def test_an_attempt_sees_nothing(self, plane: ControlPlane) -> None:
-        headers = {"Authorization": f"Bearer {AttemptTokens(ATTEMPT_KEY).issue('att_1')}"}
+        headers = {"Authorization": f"Bearer {AttemptTokens(FixedKey(ATTEMPT_KEY)).issue('att_1')}"}
         async with plane.http() as http:
             assert (await http.get("/v1/audit", headers=headers)).status_code == 403
             assert (await http.get("/v1/projects/default/audit", headers=headers)).status_code == 404

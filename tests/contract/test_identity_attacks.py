@@ -17,7 +17,7 @@ from tests.control_plane import ControlPlane, serve
 from tests.gpu_pool import HandClock
 
 from steelyard.api.examples import FINE_TUNE_EXAMPLE
-from steelyard.governance.identity import SessionTokens
+from steelyard.governance.identity import FixedKey, SessionTokens
 from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import utc_now
 from steelyard.storage.database import Database
@@ -414,7 +414,7 @@ async def test_a_session_and_all_that_it_makes_end_with_the_token_that_opened_it
 def test_a_session_that_is_handed_on_ends_a_day_after_it_began() -> None:
     now = datetime(2026, 5, 1, tzinfo=UTC)
     clock = HandClock(now)
-    tokens = SessionTokens(b"k" * 32, clock)
+    tokens = SessionTokens(FixedKey(b"k" * 32), clock)
     token, hours = tokens.issue("ada", 12 * 3600), 0
     while (found := tokens.session_of(token)) is not None:
         assert found.signed_in_at == now

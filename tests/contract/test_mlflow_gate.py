@@ -18,7 +18,7 @@ from tests.control_plane import ADMIN_TOKEN, serve
 
 from steelyard.api.app import create_app
 from steelyard.api.mlflow_owners import MlflowOwners
-from steelyard.governance.identity import AttemptTokens
+from steelyard.governance.identity import AttemptTokens, FixedKey
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
 
@@ -70,7 +70,9 @@ class Front:
     vendor: Vendor
 
     async def ask(self, who: str, method: str, path: str, **how: Any) -> int:
-        token = {"admin": ADMIN_TOKEN, "attempt": AttemptTokens(b"a" * 32).issue(walk.ATTEMPT)}.get(who)
+        token = {"admin": ADMIN_TOKEN, "attempt": AttemptTokens(FixedKey(b"a" * 32)).issue(walk.ATTEMPT)}.get(
+            who
+        )
         headers = {"Authorization": f"Bearer {token or f'syt_{who}'}"}
         return (await self.http.request(method, path, headers=headers, **how)).status_code
 

@@ -18,6 +18,7 @@ from tests.identity_provider import run_provider
 from steelyard.cli.exits import ExitCode
 from steelyard.cli.main import main
 from steelyard.client.credentials import store_session
+from steelyard.governance.identity import FixedKey
 from steelyard.governance.oidc.login import LoginService
 from steelyard.governance.oidc.provider import ExternalIdentity, Provider, ProviderSettings
 from steelyard.governance.oidc.tickets import Tickets
@@ -49,7 +50,7 @@ class Front:
     def __init__(self, issuer: str, key: bytes = b"k" * 32) -> None:
         self.seen: list[ExternalIdentity] = []
         provider = Provider(ProviderSettings(issuer, "steelyard", "its-secret"))
-        self.login = LoginService(provider, Tickets(key), self._sign_in, REDIRECT)
+        self.login = LoginService(provider, Tickets(FixedKey(key)), self._sign_in, REDIRECT)
 
     async def _sign_in(self, identity: ExternalIdentity) -> str:
         self.seen.append(identity)
@@ -133,7 +134,7 @@ async def test_forged_old_and_wrong_tickets_are_refused(front: Front, issuer: st
 
 
 def test_a_ticket_ends() -> None:
-    tickets = Tickets(b"k" * 32)
+    tickets = Tickets(FixedKey(b"k" * 32))
     assert tickets.read("a", tickets.issue("a", {"x": 1}, 5))["x"] == 1
     with pytest.raises(Unauthenticated, match="too long"):
         tickets.read("a", tickets.issue("a", {"x": 1}, -1))

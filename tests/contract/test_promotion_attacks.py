@@ -31,7 +31,7 @@ from tests.shelf import (
     shelve,
 )
 
-from steelyard.governance.identity import Actor, AttemptTokens
+from steelyard.governance.identity import Actor, AttemptTokens, FixedKey
 from steelyard.kit.errors import (
     Conflict,
     InvalidTransition,
@@ -454,7 +454,7 @@ class TestDirectSql:
 
 
 async def test_tokens_of_attempts_reach_no_route_of_it(plane: ControlPlane, waiting: PromotionView) -> None:
-    token = AttemptTokens(b"a" * 32).issue("att_1")
+    token = AttemptTokens(FixedKey(b"a" * 32)).issue("att_1")
     body = {"binding": waiting.binding}
     async with httpx.AsyncClient(
         base_url=f"{plane.url}/v1/projects/default", headers={"Authorization": f"Bearer {token}"}

@@ -14,7 +14,7 @@ _KEYS = "steelyard.server.rotation"
 def register(app: typer.Typer) -> None:
     """Add the group."""
     group = typer.Typer(
-        no_args_is_help=True, help="Encryption keys of this home, for secrets and workflow payloads."
+        no_args_is_help=True, help="Keys of this home: for secrets, workflow payloads, and tokens."
     )
     group.command("list")(list_keys)
     group.command("rotate")(rotate)
@@ -22,21 +22,34 @@ def register(app: typer.Typer) -> None:
 
 
 def list_keys(as_json: JsonFlag = False) -> None:
-    """Say which keys there are, and how many secrets each one wraps. Keys themselves are never shown."""
+    """Say which keys there are, and what each is still needed for. Keys themselves are never shown."""
     _run("list", *(["--json"] if as_json else []))
 
 
 def rotate(
     retire: Annotated[
-        bool, typer.Option("--retire", help="Also delete keys of secrets that wrap nothing any more.")
+        bool,
+        typer.Option(
+            "--retire",
+            help="Also delete keys that wrap no secret any more, or that signed no token that may be good.",
+        ),
+    ] = False,
+    end_tokens: Annotated[
+        bool,
+        typer.Option(
+            "--end-tokens",
+            help="After a theft: delete all older keys of tokens. Sessions end; attempts save and restart.",
+        ),
     ] = False,
     as_json: JsonFlag = False,
 ) -> None:
-    """Add new keys, which seal from now on, and wrap every secret anew. Nothing needs a restart.
+    """Add new keys, which seal and sign from now on, and wrap every secret anew. Nothing needs a restart.
 
-    Older payload keys stay, since workflow histories live for 90 days. Run it again if it was cut short.
+    Older payload keys stay, since workflow histories live for 90 days; older keys of tokens until the last
+    token that they signed has ended. Run it again if it was cut short.
     """
-    _run("rotate", *(["--retire"] if retire else []), *(["--json"] if as_json else []))
+    flags = {"--retire": retire or end_tokens, "--end-tokens": end_tokens, "--json": as_json}
+    _run("rotate", *(flag for flag, given in flags.items() if given))
 
 
 def _run(*arguments: str) -> None:

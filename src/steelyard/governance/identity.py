@@ -6,7 +6,7 @@ import hashlib
 import hmac
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from typing import Literal
+from typing import Literal, Protocol
 
 from steelyard.governance.policy import Scope
 from steelyard.kit.clock import Clock, utc_now
@@ -14,6 +14,8 @@ from steelyard.kit.clock import Clock, utc_now
 LOCAL_ADMIN_ID = "admin"
 """Who holds the installation's own token. Its row in `principals` keeps the name from everybody else."""
 
+FIRST_KEY = "k1"
+"""Id of a key in whose file none is written."""
 _ATTEMPT_PREFIX = "sya_"
 _SESSION_PREFIX = "sys_"
 LONGEST_SESSION = timedelta(days=1)
@@ -44,31 +46,51 @@ class Actor:
 SYSTEM = Actor(kind="system", id="system")
 
 
-class AttemptTokens:
-    """Tokens of training processes: `sya_<attempt id>.<HMAC-SHA256 of it>`.
+class SigningKeys(Protocol):
+    """Keys of one purpose, by their ids. They may change at any time; each call sees them as they are."""
 
-    They need no storage, so a worker that takes over a launch makes the same token again. A token is good
-    while its attempt holds the lease, which the database says.
-    """
+    def keys(self) -> dict[str, bytes]:
+        """Return all that are good, oldest first; the last one signs. Never empty."""
+        ...
+
+
+class FixedKey:
+    """One key, for ever."""
 
     def __init__(self, key: bytes) -> None:
-        self._key = key
+        self._keys = {FIRST_KEY: key}
+
+    def keys(self) -> dict[str, bytes]:
+        """As `SigningKeys.keys`."""
+        return self._keys
+
+
+class AttemptTokens:
+    """Tokens of training processes: `sya_<attempt id>.<key id>.<HMAC-SHA256 of the attempt's id>`.
+
+    They need no storage, so a worker that takes over a launch makes a token again. A token is good while its
+    attempt holds the lease, which the database says, and its key is there. One without a key id is of before
+    keys had any.
+    """
+
+    def __init__(self, keys: SigningKeys) -> None:
+        self._keys = keys
 
     def issue(self, attempt_id: str) -> str:
         """Return the attempt's token."""
-        return f"{_ATTEMPT_PREFIX}{attempt_id}.{self._signature(attempt_id)}"
+        key_id, key = _newest(self._keys)
+        return f"{_ATTEMPT_PREFIX}{attempt_id}.{key_id}.{_attempt_signature(key, attempt_id)}"
 
     def attempt_of(self, token: str) -> str | None:
         """Return the attempt that a token belongs to, or None where it is not a valid attempt token."""
         if not token.startswith(_ATTEMPT_PREFIX):
             return None
-        attempt_id, _, signature = token.removeprefix(_ATTEMPT_PREFIX).partition(".")
-        valid = hmac.compare_digest(signature.encode(), self._signature(attempt_id).encode())
+        attempt_id, key_id, signature = _parts(token.removeprefix(_ATTEMPT_PREFIX))
+        key = self._keys.keys().get(key_id)
+        if key is None:
+            return None
+        valid = hmac.compare_digest(signature.encode(), _attempt_signature(key, attempt_id).encode())
         return attempt_id if valid else None
-
-    def _signature(self, attempt_id: str) -> str:
-        mac = hmac.new(self._key, attempt_id.encode(), hashlib.sha256).digest()
-        return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
 
 
 @dataclass(frozen=True)
@@ -81,16 +103,16 @@ class Session:
 
 
 class SessionTokens:
-    """Tokens of sessions: `sys_<base64url of principal|began|expiry|API token>.<HMAC-SHA256>`, the moments in
-    Unix microseconds.
+    """Tokens of sessions: `sys_<base64url of principal|began|expiry|API token>.<key id>.<HMAC-SHA256>`, the
+    moments in Unix microseconds.
 
     A link for a person carries a short-lived one, which is exchanged for a longer-lived cookie, so that no
     lasting token stands in a browser's history. Whether its principal has signed out or was closed since, or
     the API token that opened it was revoked, the database says.
     """
 
-    def __init__(self, key: bytes, clock: Clock = utc_now) -> None:
-        self._key = key
+    def __init__(self, keys: SigningKeys, clock: Clock = utc_now) -> None:
+        self._keys = keys
         self._clock = clock
 
     def issue(
@@ -114,14 +136,18 @@ class SessionTokens:
         expiry = min(now + timedelta(seconds=lifetime_seconds), since + LONGEST_SESSION)
         content = f"{principal_id}|{_microseconds(since)}|{_microseconds(expiry)}|{token_id or ''}".encode()
         payload = base64.urlsafe_b64encode(content).rstrip(b"=").decode()
-        return f"{_SESSION_PREFIX}{payload}.{self._signature(payload)}"
+        key_id, key = _newest(self._keys)
+        return f"{_SESSION_PREFIX}{payload}.{key_id}.{_session_signature(key, payload)}"
 
     def session_of(self, token: str) -> Session | None:
         """Return whose token it is; None where it was not issued here or is past its time."""
         if not token.startswith(_SESSION_PREFIX):
             return None
-        payload, _, signature = token.removeprefix(_SESSION_PREFIX).partition(".")
-        if not hmac.compare_digest(signature.encode(), self._signature(payload).encode()):
+        payload, key_id, signature = _parts(token.removeprefix(_SESSION_PREFIX))
+        key = self._keys.keys().get(key_id)
+        if key is None:
+            return None
+        if not hmac.compare_digest(signature.encode(), _session_signature(key, payload).encode()):
             return None
         try:
             content = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)).decode()
@@ -133,8 +159,25 @@ class SessionTokens:
             return None
         return Session(principal_id, _EPOCH + timedelta(microseconds=since), token_id or None)
 
-    def _signature(self, payload: str) -> str:
-        return hmac.new(self._key, f"session:{payload}".encode(), hashlib.sha256).hexdigest()
+
+def _newest(keys: SigningKeys) -> tuple[str, bytes]:
+    return list(keys.keys().items())[-1]
+
+
+def _parts(token: str) -> tuple[str, str, str]:
+    """Split a token into what it says, the id of its key, and its signature."""
+    content, _, rest = token.partition(".")
+    key_id, named, signature = rest.rpartition(".")
+    return content, key_id if named else FIRST_KEY, signature
+
+
+def _attempt_signature(key: bytes, attempt_id: str) -> str:
+    mac = hmac.new(key, attempt_id.encode(), hashlib.sha256).digest()
+    return base64.urlsafe_b64encode(mac).rstrip(b"=").decode()
+
+
+def _session_signature(key: bytes, payload: str) -> str:
+    return hmac.new(key, f"session:{payload}".encode(), hashlib.sha256).hexdigest()
 
 
 def _microseconds(moment: datetime) -> int:

@@ -104,8 +104,13 @@ class HomeLayout:
 
     @property
     def token_key(self) -> Path:
-        """What tokens of attempts and sessions are signed under, base64 of 32 bytes."""
+        """Keys that tokens of attempts and sessions are signed under, oldest first."""
         return self.secrets / "token.key"
+
+    @property
+    def webhook_key(self) -> Path:
+        """What webhooks are signed under, base64 of 32 bytes; there once the first token key was replaced."""
+        return self.secrets / "webhook.key"
 
     @property
     def secret_keys(self) -> Path:

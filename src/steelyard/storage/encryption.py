@@ -94,14 +94,14 @@ def key_id_of(sealed: bytes) -> str:
     return sealed[1 : 1 + sealed[0]].decode()
 
 
-def add_key(path: Path) -> str:
-    """Append a new key, which seals from now on; older ones still open. Returns its id.
+def add_key(path: Path, suffix: str = "") -> str:
+    """Append a new key, which seals from now on; older ones still open. Returns its id: `k<number><suffix>`.
 
     One caller at a time. Dying on the way leaves the file as it was.
     """
     keys = read_keys(path)
     number = len(keys) + 1
-    while (key_id := f"k{number}") in keys:
+    while (key_id := f"k{number}{suffix}") in keys:
         number += 1
     write_keys(path, {**keys, key_id: os.urandom(_KEY_BYTES)})
     return key_id

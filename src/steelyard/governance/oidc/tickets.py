@@ -5,6 +5,7 @@ import binascii
 import json
 from typing import Any
 
+from steelyard.governance.identity import SigningKeys
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import Unauthenticated
 from steelyard.storage.encryption import SealBroken, Sealer
@@ -14,17 +15,17 @@ class Tickets:
     """Issues and reads tickets of one kind each, which are good for a while.
 
     Args:
-        key: 32 bytes, of this purpose alone.
+        keys: each 32 bytes, of this purpose alone.
     """
 
-    def __init__(self, key: bytes, clock: Clock = utc_now) -> None:
-        self._sealer = Sealer({"t": key})
+    def __init__(self, keys: SigningKeys, clock: Clock = utc_now) -> None:
+        self._keys = keys
         self._clock = clock
 
     def issue(self, kind: str, content: dict[str, Any], lifetime_seconds: int) -> str:
         """Return a ticket, safe in a URL or a cookie."""
         body = {**content, "expires_at": int(self._clock().timestamp()) + lifetime_seconds}
-        sealed = self._sealer.seal(json.dumps(body).encode(), _place(kind))
+        sealed = Sealer(self._keys.keys()).seal(json.dumps(body).encode(), _place(kind))
         return base64.urlsafe_b64encode(sealed).rstrip(b"=").decode()
 
     def read(self, kind: str, ticket: str) -> dict[str, Any]:
@@ -35,7 +36,7 @@ class Tickets:
         """
         try:
             sealed = base64.urlsafe_b64decode(ticket + "=" * (-len(ticket) % 4))
-            content: dict[str, Any] = json.loads(self._sealer.open(sealed, _place(kind)))
+            content: dict[str, Any] = json.loads(Sealer(self._keys.keys()).open(sealed, _place(kind)))
         except (SealBroken, ValueError, binascii.Error, IndexError) as error:
             raise Unauthenticated("this sign-in isn't one of ours; begin again") from error
         if int(content["expires_at"]) < self._clock().timestamp():
