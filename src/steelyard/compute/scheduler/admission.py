@@ -49,6 +49,8 @@ class Round:
         self._preemptions: list[Preemption] = []
         self._nominations: list[Nomination] = []
         self._blocks: dict[tuple[str, Shape], BlockKind] = {}
+        self._keepers: dict[tuple[str, Shape], set[str]] = {}
+        """Those for whom nodes are kept and who were not served since, by project and shape."""
         queued = snapshot.queued
         self._queue = queued if isinstance(queued, JobQueue) else JobQueue.of(queued)
         self._claimed: list[tuple[QueuedJob, Lane]] = []
@@ -67,6 +69,7 @@ class Round:
             self._pool,
             self._standings,
             self._queue,
+            self._lines,
             self._running,
             self._policy,
             self._blocks,
@@ -147,7 +150,7 @@ class Round:
             shape = lane.shape
             self._pool.steps += 1
             if (job.project, shape) in self._blocks:
-                line.put_off()
+                line.put_off_rack()
                 continue
             options = self._options(line.standing, shape)
             if self._start(job, lane, line, options.guaranteed):
@@ -184,7 +187,24 @@ class Round:
             if (job.project, lane.shape) not in self._blocks or self._may_backfill(lane):
                 return
             self._pool.steps += 1
-            self._preempt_own(job, lane.shape, line)
+            if self._nothing_can_start_of(line):
+                line.rest()
+            else:
+                self._preempt_own(job, lane.shape, line)
+
+    def _nothing_can_start_of(self, line: ProjectLine) -> bool:
+        """Whether no job of the first one's shape, which is blocked, may backfill or take a place of its own
+        project, as long as no other nodes are kept for anybody."""
+        rack = line.top_rack()
+        if rack is None:
+            return False
+        shape, project = rack.shape, line.standing.name
+        groups = self._pool.candidates(shape)
+        if any(self._pool.may_backfill(group, shape, rack.shortest_seconds) for group in groups):
+            return False
+        if any(group.kept_for in self._keepers.get((project, shape), ()) for group in groups):
+            return False
+        return not self._preemptor().could_help(project, rack.highest_priority)
 
     def _serve_next(self, line: ProjectLine) -> None:
         top = line.top()
@@ -215,14 +235,23 @@ class Round:
         groups = self._pool.candidates(shape)
         own = next((group for group in groups if group.kept_for == job.id), None)
         if own is not None:
+            self._keepers[job.project, shape].discard(job.id)
             # What is kept for the job itself must not look taken to it, or somebody leaves for nothing.
             self._pool.release(own, shape)
         made = self._make_room(job, shape, line, groups, PreemptionRule.PRIORITY) or self._make_room(
             job, shape, line, groups, PreemptionRule.TURN
         )
         if own is not None and not made:
-            self._pool.keep(own, shape, job.id, patient=False)
+            self._keep(own, shape, job.id, patient=False)
         return made
+
+    def _keep(self, group: Group, shape: Shape, job_id: str, *, patient: bool) -> None:
+        before = group.kept_until_seconds
+        self._pool.keep(group, shape, job_id, patient=patient)
+        until = group.kept_until_seconds
+        if until is not None and (before is None or until > before):
+            for line in self._lines.values():
+                line.wake()
 
     def _may_backfill(self, lane: Lane) -> bool:
         if not self._pool.keeps_for_a_time:
@@ -290,7 +319,8 @@ class Round:
         self._blocks[job.project, shape] = kind
         if groups and groups[0].kept_for is None:
             waited = waited_seconds(job, self._snapshot.now_seconds)
-            self._pool.keep(groups[0], shape, job.id, patient=waited < self._policy.patience_seconds)
+            self._keep(groups[0], shape, job.id, patient=waited < self._policy.patience_seconds)
+            self._keepers.setdefault((job.project, shape), set()).add(job.id)
 
     def _options(self, standing: Standing, shape: Shape) -> _Options:
         guaranteed: list[Group] = []

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from enum import StrEnum
 
 from steelyard.compute.scheduler.decisions import Cause, Waiting, WaitingCode
+from steelyard.compute.scheduler.lines import ProjectLine
 from steelyard.compute.scheduler.pool import Pool, is_large_enough
 from steelyard.compute.scheduler.priorities import Rank, rank
 from steelyard.compute.scheduler.queue import JobQueue, Lane, QueuedJob, Shape, SpotPolicy
@@ -34,6 +35,7 @@ class Explanation:
         pool: Pool,
         standings: Standings,
         queue: JobQueue,
+        lines: Mapping[str, ProjectLine],
         running: Iterable[Allocation],
         policy: Policy,
         blocks: Mapping[tuple[str, Shape], BlockKind],
@@ -44,6 +46,7 @@ class Explanation:
         self._pool = pool
         self._standings = standings
         self._queue = queue
+        self._lines = lines
         self._running = running
         self._policy = policy
         self._blocks = blocks
@@ -72,30 +75,26 @@ class Explanation:
 
         It is the same for all lanes of one project and shape.
         """
-        key = (lane.project, lane.shape)
-        cause = self._causes.get(key)
-        if cause is None:
-            cause = self._explain(self._standings.of(lane.project), lane.shape)
-            self._causes[key] = cause
-        return cause
+        return self._cause(lane.project, lane.shape)
 
     def _in_order(self) -> Iterator[tuple[QueuedJob, Cause]]:
         for job, _ in sorted(self._claimants, key=lambda claim: self._rank(claim[0])):
             yield job, self._claim_cause(job)
-        hopeless = {lane for lane, cause in self.causes() if cause.code is WaitingCode.UNSCHEDULABLE}
-        possible = [lane for lane in self._queue.lanes if lane not in hopeless]
-        for lanes in (possible, [lane for lane in self._queue.lanes if lane in hopeless]):
-            for job, lane in self._merge(lanes):
+        possible: dict[str, list[Shape]] = {}
+        hopeless: dict[str, list[Shape]] = {}
+        for name, line in self._lines.items():
+            for shape in line.shapes():
+                is_hopeless = self._cause(name, shape).code is WaitingCode.UNSCHEDULABLE
+                (hopeless if is_hopeless else possible).setdefault(name, []).append(shape)
+        for shapes in (possible, hopeless):
+            for job, lane in self._merge(shapes):
                 yield job, self.cause(lane)
 
-    def _merge(self, lanes: Iterable[Lane]) -> Iterator[tuple[QueuedJob, Lane]]:
+    def _merge(self, shapes: Mapping[str, list[Shape]]) -> Iterator[tuple[QueuedJob, Lane]]:
         """Merge the projects' lines as if each job ahead already held what it asks for."""
-        by_project: dict[str, list[Lane]] = {}
-        for lane in lanes:
-            by_project.setdefault(lane.project, []).append(lane)
         heap: list[tuple[float, Rank, str, Ahead, _Entry, Iterator[_Entry]]] = []
-        for name, found in by_project.items():
-            line = heapq.merge(*map(self._entries, found), key=_rank_of)
+        for name, wanted in shapes.items():
+            line = self._waiting_in(name, wanted)
             ahead = Ahead(self._standings, self._standings.of(name), self._pool)
             if (first := next(line, None)) is not None:
                 heap.append((ahead.score(), first[0], name, ahead, first, line))
@@ -111,13 +110,20 @@ class Explanation:
                 ahead.add(lane.shape)
             heapq.heapreplace(heap, (ahead.score(), following[0], name, ahead, following, line))
 
-    def _entries(self, lane: Lane) -> Iterator[_Entry]:
-        for job in self._queue.lanes[lane]:
-            if job.id not in self._granted and job.id not in self._claims:
-                yield self._rank(job), job, lane
+    def _waiting_in(self, project: str, shapes: list[Shape]) -> Iterator[_Entry]:
+        for entry in self._lines[project].walk(shapes):
+            if entry[1].id not in self._granted and entry[1].id not in self._claims:
+                yield entry
 
     def _rank(self, job: QueuedJob) -> Rank:
         return rank(job, self._pool.now_seconds, self._policy)
+
+    def _cause(self, project: str, shape: Shape) -> Cause:
+        key = (project, shape)
+        cause = self._causes.get(key)
+        if cause is None:
+            cause = self._causes[key] = self._explain(self._standings.of(project), shape)
+        return cause
 
     def _claim_cause(self, job: QueuedJob) -> Cause:
         nodes = ", ".join(self._claims[job.id])
@@ -307,10 +313,6 @@ class Ahead:
         """Return the score with all that was added."""
         share = self._standing.share_with(self._flavor, self._gpus, self._cpus, self._memory)
         return self._standings.blend(share, self._standing.recent + self._recent, self._standing.weight)
-
-
-def _rank_of(entry: _Entry) -> Rank:
-    return entry[0]
 
 
 def _needs(shape: Shape) -> Numbers:

@@ -95,6 +95,24 @@ class Preemptor:
                 return self._room_to_come(shape, standing, groups, rule) or plan
         return None
 
+    def could_help(self, project: str, highest_priority: int) -> bool:
+        """Whether a job of `project` of at most this priority might take a place of its own project.
+
+        Once that is not so, it is never again in this round.
+        """
+        if self._searches_left == 0:
+            return False
+        rules, own = self._policy.preemption, self._index.get(project)
+        if not own:
+            return False
+        if (
+            PreemptionRule.PRIORITY in rules
+            and own[0].priority + self._policy.priority_margin <= highest_priority
+        ):
+            return True
+        turned = self._with_turn(project) if PreemptionRule.TURN in rules else ()
+        return bool(turned) and turned[0].priority <= highest_priority
+
     def forget(self, plan: Plan) -> None:
         """Take the victims of a plan that is carried out from the list."""
         gone = {victim.job_id for victim in plan.victims}
