@@ -1,6 +1,7 @@
 """Everything heavy that a trainer needs, imported once. The fork server imports this, then forks.
 
-Importing starts no thread and touches no device: it must be safe to fork afterwards.
+Importing starts no thread and touches no device: it must be safe to fork afterwards. So grpo is left out: what
+TRL's trainer of it imports starts threads, and a fork of it imports that by itself.
 """
 
 import importlib
@@ -19,7 +20,6 @@ _MODULES = (
     "steelyard.trainers.dpo",
     "steelyard.trainers.kto",
     "steelyard.trainers.ppo",
-    "steelyard.trainers.grpo",
     "steelyard.trainers.evaluate",
     "steelyard.trainers.script",
 )
