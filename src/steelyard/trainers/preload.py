@@ -1,7 +1,7 @@
 """Everything heavy that a trainer needs, imported once. The fork server imports this, then forks.
 
-Importing starts no thread and touches no device: it must be safe to fork afterwards. So grpo is left out: what
-TRL's trainer of it imports starts threads, and a fork of it imports that by itself.
+Importing starts no thread and touches no device: it must be safe to fork afterwards. So grpo is left out:
+what TRL's trainer of it imports starts threads, and a fork of it imports that by itself.
 """
 
 import importlib
