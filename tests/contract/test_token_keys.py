@@ -34,6 +34,7 @@ class Rotating:
 
     async def run(self, *arguments: str) -> dict[str, Any]:
         """Run `steelyard keys`."""
+        self.capsys.readouterr()
         assert await asyncio.to_thread(rotation.main, [*arguments, "--json"]) == 0
         told: dict[str, Any] = json.loads(self.capsys.readouterr().out)
         return told
