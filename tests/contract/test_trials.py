@@ -267,7 +267,7 @@ class TestTrials:
 
 class TestSubmission:
     async def test_what_can_not_work_is_refused_with_its_path(self, house: Searches) -> None:
-        wrong = {
+        wrong: dict[str, dict[str, Any]] = {
             "search.parameters.training.learning_rte": {"parameters": {"training.learning_rte": RATE}},
             "search.metric": {"metric": "heldout/loss"},
             "search.direction": {"direction": "maximize"},
