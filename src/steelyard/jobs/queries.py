@@ -119,6 +119,11 @@ class QueryService:
         return Path(chosen[-1].attempt_dir), chosen[-1].state == "ended"
 
     async def _refuse_log_of_family(self, actor: Actor, project: str, job_id: str) -> None:
+        """Name those who have logs in place of a family, which has none.
+
+        Raises:
+            InvalidRequest: it is one.
+        """
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             job = await repository.find_job(session, checked, job_id)
@@ -128,7 +133,7 @@ class QueryService:
                 session, checked, JobFilter(parent=job.id), _NAMED_CHILDREN, None
             )
         names = ", ".join(f"{child.child_key} ({child.id})" for child, _ in newest) or "none yet"
-        raise NotFound(
+        raise InvalidRequest(
             f"{job_id} is made of other jobs and has no log of its own; 'steelyard logs JOB' reads theirs:"
             f" {names}; all of them: 'steelyard list --parent {job_id}'"
         )
