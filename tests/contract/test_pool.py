@@ -63,6 +63,8 @@ class TestFlavorsAndRules:
         assert (flavor["spot"], flavor["price_per_gpu_hour"], flavor["free_gpus"]) == (True, "2.5", 16)
         assert {node["spot"] for node in shown["nodes"]} == {True}
         assert await audited(pool.plane, "flavor.set") == 1
+        again = await http.put(f"/v1/pool/flavors/{FLAVOR}", json={**body, "price_per_gpu_hour": "3"})
+        assert again.json()["price_per_gpu_hour"] == "3"
 
     async def test_rules_are_kept_and_the_next_round_goes_by_them(
         self, pool: Pool, http: httpx.AsyncClient

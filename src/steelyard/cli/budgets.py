@@ -93,7 +93,9 @@ def set_(
             soft_money=_decimal(soft_money, "--soft-money"),
         )
     except ValidationError as error:
-        raise InvalidRequest(error.errors()[0]["msg"].removeprefix("Value error, ")) from error
+        first = error.errors()[0]
+        where = "".join(f"--{part}: ".replace("_", "-") for part in first["loc"])
+        raise InvalidRequest(f"{where}{first['msg'].removeprefix('Value error, ')}") from error
     with connect(project, persistent=True) as client:
         _show(client.budgets.put(spec), as_json)
 

@@ -73,6 +73,7 @@ class PoolService:
                 .values(name=name, **values)
                 .on_conflict_do_update(index_elements=["name"], set_=values)
             )
+            session.expire_all()
             await audit.record_change(
                 session, actor, "flavor.set", "flavor", name, before, flavor.model_dump(mode="json")
             )
