@@ -1,5 +1,6 @@
 """A search that prunes: real trials, their curves, a killed worker, and the best model with its descent."""
 
+import base64
 import json
 from collections.abc import Iterator
 from typing import Any
@@ -35,7 +36,7 @@ def pruning_search(name: str) -> dict[str, Any]:
             "max_concurrent_trials": 2,
             "pruning": {"type": "asha", "min_steps": 10, "reduction_factor": 3},
         },
-        "trial": sums_spec(name, eval_steps=10, eval_max_samples=20),
+        "trial": sums_spec(name, max_steps=150, eval_steps=10, eval_max_samples=20),
     }
 
 
@@ -59,12 +60,12 @@ def test_a_search_prunes_survives_a_killed_worker_and_registers_its_best(
     assert {trial.status_reason for trial in pruned} == {"pruned"}
     assert len(done) + len(pruned) == len(RATES)
     assert all("not among the best" in str(trial.status_message) for trial in pruned)
-    assert max(trial.step for trial in pruned) < 300
+    assert max(trial.step for trial in pruned) < 150
     best = min(done, key=lambda trial: (trial.value, trial.number))
     assert [trial.number for trial in trials if trial.is_best] == [best.number]
     for trial in done:
         steps = [point.step for point in trial.curve or []]
-        assert steps == list(range(10, 301, 10))
+        assert steps == list(range(10, 151, 10))
         assert (trial.curve or [])[-1].value == trial.value == client.jobs.get(trial.job).metrics["eval/loss"]
     assert ended.best is not None
     assert ended.best.number == best.number
@@ -80,10 +81,14 @@ def _require_descent(client: Client, search: str, trial: str) -> None:
     assert client.jobs.get(trial).lineage["parent"] == search
     models = [client.jobs.get(each.job).model for each in client.trials.all(search)]
     assert sum(model is not None for model in models) == 1
-    statement = client.lineage.statement("pruned-search", 1)
+    envelope = json.loads(client.lineage.statement("pruned-search", 1))
+    predicate = json.loads(base64.b64decode(envelope["payload"]))["predicate"]
+    assert predicate["buildDefinition"]["internalParameters"]["made_by"] == search
+    assert f"/{trial}/" in predicate["runDetails"]["metadata"]["invocationId"]
     assert client.lineage.verify("pruned-search", 1).verified
-    payload = json.loads(statement)["payload"]
-    assert payload
+    edges = [(each.source, each.target, each.relation) for each in client.lineage.graph("job", trial).edges]
+    assert (f"job:{search}", f"job:{trial}", "made") in edges
+    assert (f"job:{trial}", "model:pruned-search@1", "trained") in edges
 
 
 def _require_commands(platform: LivePlatform, search: str, best: int) -> None:

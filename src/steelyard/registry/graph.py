@@ -108,6 +108,8 @@ class _Walk:
         for job in await self._jobs(JobRow.id.in_(ids)):
             self._add("job", job.id, job.lineage.get("config"), job.name)
             self._link_job(job)
+        for child in await self._jobs(JobRow.parent_id.in_(ids)):
+            self._link_job(child)
         query = select(ModelVersionRow).where(
             ModelVersionRow.project_id == self.project, ModelVersionRow.job_id.in_(ids)
         )
@@ -153,6 +155,8 @@ class _Walk:
             self._link(source, name, "based_on")
         if reward := lineage.get("reward_model_name"):
             self._link(f"model:{reward.removeprefix('models/')}", name, "used")
+        if job.parent_id is not None:
+            self._link(f"job:{job.parent_id}", name, "made")
         if repeated := lineage.get("reproduces"):
             self._link(f"model:{repeated}", name, "repeats")
 

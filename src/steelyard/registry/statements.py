@@ -66,6 +66,7 @@ def build_statement(made: Provenance) -> dict[str, Any]:
                     "environment": made.lineage.get("environment"),
                     "lock": made.environment,
                     "seeds": _seeds(made.spec),
+                    **_family(made.lineage),
                 },
                 "resolvedDependencies": list(_dependencies(made)),
             },
@@ -90,6 +91,11 @@ def byproducts_of(statement: Mapping[str, Any], name: str) -> list[tuple[str, Ma
 def subject_digests(statement: Mapping[str, Any]) -> dict[str, str]:
     """Return the digests that a statement vouches for, by name of version or file."""
     return {each["name"]: f"sha256:{each['digest']['sha256']}" for each in statement["subject"]}
+
+
+def _family(lineage: Mapping[str, str]) -> dict[str, str]:
+    """Name the search or pipeline that had the job made."""
+    return {"made_by": lineage["parent"]} if "parent" in lineage else {}
 
 
 def _subjects(made: Provenance) -> Iterator[dict[str, Any]]:

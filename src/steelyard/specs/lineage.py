@@ -7,7 +7,7 @@ from steelyard.specs.base import Message
 CheckStatus = Literal["ok", "differs", "missing", "changed_since"]
 """`changed_since`: a fact of then that can't be computed anew, such as the installed software."""
 NodeKind = Literal["model", "job", "dataset", "base_model"]
-Relation = Literal["trained", "used", "based_on", "derived_from", "repeats"]
+Relation = Literal["trained", "used", "based_on", "derived_from", "repeats", "made"]
 
 
 class LineageCheck(Message):
