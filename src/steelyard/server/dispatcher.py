@@ -152,14 +152,17 @@ class Dispatcher:
             _log.info("the promotion is over already", key=promotion_id)
 
     async def _reach_family(self, job_id: str, run_number: int) -> None:
-        """Start the workflow of a family's run, or tell the one that runs to look again."""
+        """Start the workflow of a family's run, or tell the one that runs to look again.
+
+        One that failed, or that somebody terminated, is started anew: a look may be repeated at will.
+        """
         try:
             await self._client.start_workflow(
                 FamilyWorkflow.run,
                 FamilyStart(job_id, run_number),
                 id=workflow_id(job_id, run_number),
                 task_queue=TASK_QUEUE,
-                id_reuse_policy=WorkflowIDReusePolicy.REJECT_DUPLICATE,
+                id_reuse_policy=WorkflowIDReusePolicy.ALLOW_DUPLICATE_FAILED_ONLY,
                 id_conflict_policy=WorkflowIDConflictPolicy.USE_EXISTING,
                 start_signal="poke",
                 search_attributes=TypedSearchAttributes([SearchAttributePair(_PHASE, "family")]),

@@ -12,12 +12,14 @@ from temporalio import workflow
 from temporalio.exceptions import ActivityError
 
 with workflow.unsafe.imports_passed_through():
-    from steelyard.specs.states import Reason
+    from steelyard.specs.states import JobState, Reason
     from steelyard.workflows import timeouts
     from steelyard.workflows.messages import FamilyPlan, FamilyStanding, FamilyStart, GiveUp, JobResult
 
 _LONGEST_WAIT = timedelta(seconds=60)
 """Even without a word, it looks so often."""
+_LONGEST_PAUSE = timedelta(hours=1)
+"""As `_LONGEST_WAIT`, while nothing is at work."""
 
 
 @workflow.defn(name="family")
@@ -41,7 +43,7 @@ class FamilyWorkflow:
             if standing.registers:
                 await self._register()
                 continue
-            await self._wait()
+            await self._wait(_LONGEST_PAUSE if standing.state is JobState.PAUSED else _LONGEST_WAIT)
             if workflow.info().is_continue_as_new_suggested():
                 workflow.continue_as_new(FamilyStart(start.job_id, start.run_number, prepared=True))
 
@@ -85,9 +87,9 @@ class FamilyWorkflow:
             retry_policy=timeouts.UNTIL_IT_WORKS,
         )
 
-    async def _wait(self) -> None:
+    async def _wait(self, longest: timedelta) -> None:
         try:
-            await workflow.wait_condition(lambda: self._poked, timeout=_LONGEST_WAIT)
+            await workflow.wait_condition(lambda: self._poked, timeout=longest)
         except TimeoutError:
             return
 
