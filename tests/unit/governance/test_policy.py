@@ -29,6 +29,8 @@ def person(*roles: Role, scope: Scope | None = None, active: bool = True, member
 
 
 OPERATOR = person(InstallationRole.OPERATOR, member=False)
+ALPHA, BOTH = frozenset({"alpha"}), frozenset({"alpha", "beta"})
+READ = frozenset({Permission.JOB_READ})
 ARCHIVED = Resource("project", "alpha", archived=True)
 
 
@@ -73,6 +75,57 @@ def test_who_may_what(standing: Standing, permission: Permission, resource: Reso
 )
 def test_a_token_bounds_and_never_widens(scope: Scope, permission: Permission, outcome: str) -> None:
     assert decide(person(ProjectRole.DEVELOPER, scope=scope), permission, PROJECT).outcome == outcome
+
+
+@pytest.mark.parametrize(
+    ("inner", "outer", "within"),
+    [
+        (Scope(), Scope(), True),
+        (Scope(), Scope(ALPHA), False),
+        (Scope(), Scope(permissions=READ), False),
+        (Scope(ALPHA), Scope(), True),
+        (Scope(ALPHA), Scope(ALPHA), True),
+        (Scope(ALPHA), Scope(BOTH), True),
+        (Scope(BOTH), Scope(ALPHA), False),
+        (Scope(frozenset()), Scope(ALPHA), True),
+        (Scope(permissions=READ), Scope(ALPHA), False),
+        (Scope(permissions=READ), Scope(permissions=READ), True),
+        (Scope(permissions=frozenset({Permission.JOB_SUBMIT})), Scope(permissions=READ), False),
+        (Scope(ALPHA), Scope(ALPHA, READ), False),
+        (Scope(ALPHA, READ), Scope(BOTH, READ), True),
+        (Scope(BOTH, READ), Scope(ALPHA, READ), False),
+    ],
+)
+def test_a_token_makes_none_that_reaches_further(inner: Scope, outer: Scope, within: bool) -> None:
+    assert inner.is_within(outer) is within
+    assert inner.is_whole is (inner == Scope())
+
+
+@pytest.mark.parametrize(
+    ("standing", "resource", "outcome"),
+    [
+        (person(scope=Scope(ALPHA)), ORGANIZATION, "deny"),
+        (person(OrganizationRole.OWNER, scope=Scope(ALPHA)), ORGANIZATION, "deny"),
+        (person(OrganizationRole.OWNER, member=False, scope=Scope(ALPHA)), INSTALLATION, "deny"),
+        (person(member=False, scope=Scope(ALPHA)), ORGANIZATION, "hidden"),
+        (person(scope=Scope(frozenset({"organization"}))), ORGANIZATION, "deny"),
+        (person(OrganizationRole.OWNER, scope=Scope(frozenset({"acme"}))), ORGANIZATION, "deny"),
+        (Standing("user", True, is_local_admin=True, scope=Scope(ALPHA)), INSTALLATION, "hidden"),
+    ],
+)
+def test_a_token_of_projects_reaches_nothing_above_them(
+    standing: Standing, resource: Resource, outcome: str
+) -> None:
+    assert decide(standing, Permission.ORGANIZATION_READ, resource).outcome == outcome
+
+
+def test_a_grant_is_weighed_by_what_is_held_within_the_token() -> None:
+    admin = Standing("user", True, is_local_admin=True)
+    for who in (admin, Standing("system", True)):
+        assert weigh_grant(who, OrganizationRole.OWNER).outcome == "allow"
+    bounded = Standing("user", True, is_local_admin=True, scope=Scope(permissions=READ))
+    assert weigh_grant(bounded, ProjectRole.VIEWER).outcome == "deny"
+    assert weigh_grant(person(ProjectRole.ADMIN), ProjectRole.ADMIN).outcome == "allow"
 
 
 def test_a_refusal_names_the_roles_that_would_do() -> None:
