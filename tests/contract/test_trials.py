@@ -17,6 +17,7 @@ from steelyard.hpo import next_step
 from steelyard.jobs.curves import curves_of
 from steelyard.jobs.families import FamilyService
 from steelyard.kit.errors import InvalidRequest, InvalidSpec, NotFound, StaleLease
+from steelyard.specs.families import MOST_STARTS
 from steelyard.specs.outcome import OutcomeKind
 from steelyard.specs.reports import AttemptReport, CurvePoint
 from steelyard.specs.states import JobState, Reason
@@ -150,6 +151,19 @@ class TestCurves:
         before = await house.pokes(parent)
         await house.tell(first, dict.fromkeys(range(1, 30), 3.0))
         assert await house.pokes(parent) == before
+
+
+async def test_many_trials_are_made_in_several_looks_each_of_which_asks_for_the_next(
+    house: Searches,
+) -> None:
+    body = json.dumps(search_spec(MOST_STARTS + 2, MOST_STARTS + 2, gpus=1)).encode()
+    parent = (await house.pool.plane.services.submission.submit(ADMIN, "default", body, None)).job_id
+    before = await house.pokes(parent)
+    await house.look(parent)
+    assert (len(await house.children(parent)), await house.pokes(parent)) == (MOST_STARTS, before + 1)
+    await house.look(parent)
+    await house.look(parent)
+    assert (len(await house.children(parent)), await house.pokes(parent)) == (MOST_STARTS + 2, before + 1)
 
 
 class TestPruning:

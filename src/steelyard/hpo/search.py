@@ -1,12 +1,13 @@
 """What a search wants next: trials to make, trials to stop, or its end."""
 
 from collections.abc import Sequence
+from itertools import islice
 
 from steelyard.hpo.sampling import propose
 from steelyard.hpo.space import Point, put, told
 from steelyard.hpo.stopping import stops
 from steelyard.hpo.trials import Trial, best_of, key_of, read_trials
-from steelyard.specs.families import Child, ChildOrder, ChildStop, FamilyEnd, FamilyStep
+from steelyard.specs.families import MOST_STARTS, Child, ChildOrder, ChildStop, FamilyEnd, FamilyStep
 from steelyard.specs.job import HpoSpec
 from steelyard.specs.search import SearchBlock
 from steelyard.specs.states import JobState, Reason
@@ -49,7 +50,8 @@ def _orders(spec: HpoSpec, trials: Sequence[Trial], live: int) -> tuple[ChildOrd
     block = spec.search
     known = {trial.number for trial in trials}
     free = min(block.max_concurrent_trials - live, block.trials - len(trials))
-    numbers = [number for number in range(block.trials) if number not in known][: max(0, free)]
+    fresh = (number for number in range(block.trials) if number not in known)
+    numbers = list(islice(fresh, max(0, min(free, MOST_STARTS))))
     points = propose(block, trials, numbers) if numbers else {}
     return tuple(order_of(spec, number, points[number]) for number in numbers)
 

@@ -27,10 +27,11 @@ from steelyard.jobs.events import append_event
 from steelyard.jobs.family_rules import PAUSED_WITH_FAMILY, starts_again
 from steelyard.jobs.holds import hold_for_budget
 from steelyard.jobs.moves import make_move
+from steelyard.jobs.pokes import reach_family
 from steelyard.jobs.specs import stored_spec
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidSpec
-from steelyard.specs.families import Child, FamilyEnd, FamilyStep
+from steelyard.specs.families import MOST_STARTS, Child, FamilyEnd, FamilyStep
 from steelyard.specs.job import HpoSpec, JobSpec, RlhfSpec
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
 from steelyard.storage.database import Database
@@ -213,6 +214,8 @@ class _Look:
             step = FamilyStep(end=FamilyEnd(False, Reason.BAD_CONFIG, error.message))
         if step.start:
             await self._read()
+        if len(step.start) == MOST_STARTS:
+            await reach_family(self._session, self._job)
         if step.message and step.message != self._job.status_message:
             self._job.status_message, self._job.updated_at = step.message, self._now
         if step.end is not None:

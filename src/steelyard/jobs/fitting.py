@@ -37,6 +37,15 @@ def require_shape(spec: Fitted, dataset: DatasetVersion) -> None:
             f"{' or '.join(fitting)}; name another dataset, or another method",
             param="dataset.ref",
         )
+    if (
+        isinstance(spec, FineTuneSpec)
+        and spec.training.eval_steps is not None
+        and not dataset.rows_validation
+    ):
+        raise InvalidSpec(
+            f"dataset {dataset.ref} has no validation rows to look at; ingest one that has, or leave it out",
+            param="training.eval_steps",
+        )
     if isinstance(spec, RlhfSpec) and spec.reward_model is not None:
         _require_pairs(spec.reward_model, dataset)
     suites = spec.evaluation.suite_names if spec.evaluation is not None else []

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from tests.unit.hpo.searches import RATE, child, run_search, search_spec
 
 from steelyard.hpo.search import next_step
-from steelyard.specs.families import Child, FamilyStep
+from steelyard.specs.families import MOST_STARTS, Child, FamilyStep
 from steelyard.specs.job import JOB_SPEC, FineTuneSpec
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason
 
@@ -24,6 +24,17 @@ def test_it_begins_with_as_many_trials_as_may_be_at_work() -> None:
     assert [order.key for order in step.start] == ["trial-0000", "trial-0001", "trial-0002"]
     assert step.end is None
     assert step.message == "0 of 10 trials made"
+
+
+def test_many_trials_at_once_are_made_a_few_at_a_look() -> None:
+    spec = search_spec(max_trials=50, max_concurrent_trials=50)
+    children: list[Child] = []
+    looks: list[int] = []
+    while (started := next_step(spec, children).start) != ():
+        looks.append(len(started))
+        children += [child(int(order.key[-4:])) for order in started]
+
+    assert looks == [MOST_STARTS, MOST_STARTS, 50 - 2 * MOST_STARTS]
 
 
 def test_an_order_is_the_template_with_values_and_what_the_search_shares_out() -> None:
