@@ -16,7 +16,7 @@ from steelyard.governance.identity import Actor
 from steelyard.governance.ledger.demand import demand_of
 from steelyard.governance.secrets.service import require_secrets
 from steelyard.hpo.checks import require_searchable
-from steelyard.hpo.forecasts import forecast
+from steelyard.hpo.forecasts import forecast as forecast_search
 from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
 from steelyard.jobs.costs import plan_cost, reserve_job
@@ -29,6 +29,7 @@ from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import IdempotencyMismatch, InvalidRequest, InvalidSpec, NotSupported
 from steelyard.kit.ids import new_id
+from steelyard.rlhf.forecasts import forecast as forecast_pipeline
 from steelyard.specs.access import Permission
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, HpoSpec, JobSpec, RetrainSpec, RlhfSpec
 from steelyard.specs.views import PlanView
@@ -128,7 +129,8 @@ class SubmissionService:
             max_gpu_hours=float(demand.amount(Decimal(0)).of("gpu_hours")),
             messages=[
                 *fit.messages,
-                *(forecast(spec) if isinstance(spec, HpoSpec) else []),
+                *(forecast_search(spec) if isinstance(spec, HpoSpec) else []),
+                *(forecast_pipeline(spec) if isinstance(spec, RlhfSpec) else []),
                 *([cost.refusal] if cost.refusal else []),
             ],
             cost=cost,

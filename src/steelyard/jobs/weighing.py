@@ -13,6 +13,7 @@ from steelyard.evals.samples import SampleReader
 from steelyard.evals.training import training_evidence
 from steelyard.jobs import repository
 from steelyard.jobs.events import append_event
+from steelyard.rlhf.stages import POLICY_STAGE
 from steelyard.specs.blocks import EvaluationBlock
 from steelyard.specs.gates import Gate, Judgement, Verdict
 from steelyard.storage.database import Database
@@ -51,7 +52,14 @@ def gates_of(job: JobRow) -> list[Gate]:
 
 
 async def judgement_of(session: AsyncSession, job: JobRow) -> Judgement | None:
-    """Return what the gates said in the job's last run, if they have been judged in it."""
+    """Return what the gates said in the job's last run, if they have been judged in it.
+
+    Of a pipeline they are those of its policy, whose gates stand for it.
+    """
+    if job.type == "rlhf":
+        policy = select(JobRow).where(JobRow.parent_id == job.id, JobRow.child_key == POLICY_STAGE)
+        found = await session.scalar(policy)
+        return None if found is None else await judgement_of(session, found)
     data = await _last_data(session, job) if gates_of(job) else None
     if data is None or data.get("run") != job.run_number:
         return None

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from steelyard.kit.proportions import exact_lower_limit
 from steelyard.rlhf import next_step
+from steelyard.rlhf.forecasts import forecast
 from steelyard.rlhf.scorer import pairs_needed
 from steelyard.specs.families import Child, FamilyStep
 from steelyard.specs.job import JOB_SPEC, FineTuneSpec, RlhfSpec
@@ -267,3 +268,14 @@ def test_the_pairs_that_are_told_would_do(accuracy: float, bound: float) -> None
         assert accuracy <= bound + 0.001
     else:
         assert exact_lower_limit(int(accuracy * needed + 1e-9), needed, 0.95) >= bound
+
+
+def test_a_plan_tells_the_stages_and_their_bounds() -> None:
+    first, second = forecast(spec_of(safety={"min_pass_rate": 0.7, "max_kl": 2.0}))
+
+    for told in ("stage 1 of 2, reward_model", "0.167 h", "tone-reward", "0.6", "0.95 confidence"):
+        assert told in first
+    for told in ("stage 2 of 2, policy", "5 steps of ppo", "safety/pass_rate >= 0.7, policy/kl <= 2"):
+        assert told in second
+    (alone,) = forecast(spec_of("dpo"))
+    assert "stage 1 of 1, policy" in alone
