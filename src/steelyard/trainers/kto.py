@@ -76,7 +76,7 @@ class _KtoTraining:
             context=context,
             model=load_model(orders.model_path, orders.model),
             args=arguments,
-            train_dataset=_as_dataset(self._rows.train, training.per_device_train_batch_size, training.seed),
+            train_dataset=as_dataset(self._rows.train, training.per_device_train_batch_size, training.seed),
             processing_class=tokenizer,
             peft_config=lora_config(orders.spec.peft),
             callbacks=[step_end],
@@ -99,7 +99,7 @@ class _KtoTraining:
         )
 
 
-def _as_dataset(rows: Sequence[Judged], batch: int, seed: int) -> Dataset:
+def as_dataset(rows: Sequence[Judged], batch: int, seed: int) -> Dataset:
     """Mix rows and pair each prompt with another one's answer of its batch, which TRL estimates the KL from.
 
     TRL reads them in this order, since the mismatch must stay within a batch; data that is sorted by label

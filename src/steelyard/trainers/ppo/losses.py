@@ -43,12 +43,3 @@ def value_loss(
     near_BA = torch.clamp(values_BA, old_values_BA - cliprange, old_values_BA + cliprange)
     errors_BA = torch.maximum((values_BA - returns_BA) ** 2, (near_BA - returns_BA) ** 2)
     return 0.5 * (errors_BA * mask_BA).sum() / tokens
-
-
-def divergence(log_ratios_BA: Tensor, mask_BA: Tensor) -> float:
-    """Return the mean divergence per token, in nats, from log(p/q) of sampled tokens: never below zero.
-
-    Schulman's estimator k3: (q/p - 1) - log(q/p), unbiased for KL(p, q) (joschu.net/blog/kl-approx.html).
-    """
-    k3_BA = torch.expm1(-log_ratios_BA) + log_ratios_BA
-    return float((k3_BA * mask_BA).sum() / mask_BA.sum())
