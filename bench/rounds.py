@@ -3,8 +3,8 @@
 `python bench/rounds.py [--queue 10000] [--only SHAPE ...]`, or `python bench/scheduler.py --queue 10000
 --database`. One JSON object per shape of pool and queue: `round_ms` of many rounds, `first_round_ms` of new
 leaders (a fresh process, that has looked at the queue as a worker does), and `eventful_round_ms` of rounds
-that grant or preempt many at once. `own_cpu_ms` and `postgres_cpu_ms` are means of what this process and
-PostgreSQL's backend computed: on a busy machine they say more.
+that grant or preempt many at once. `cpu_ms` is what this process and PostgreSQL's backend computed together:
+on a busy machine it says more.
 
 The server is one of its own in a temporary folder, as the embedded platform makes it; every shape gets a
 database and processes of its own.
@@ -139,10 +139,14 @@ def _in_own_process(layout: HomeLayout, sockets: Path, name: str, count: int) ->
     dsn = _dsn(layout, sockets, name)
     shape = replace(SHAPES[name], crowd=replace(SHAPES[name].crowd, queued=count))
     asyncio.run(_fill(dsn, shape.crowd))
-    found: Figures = {}
     firsts = [_spawned(_first_round, dsn) for _ in range(_FIRST_ROUNDS)]
-    found |= _spread("first_round", [first["ms"] for first in firsts])
-    found["first_round_grants"] = max(int(first["grants"]) for first in firsts)
+    found: Figures = {
+        "first_round_ms_min": round(min(first["ms"] for first in firsts), 1),
+        "first_round_ms_max": round(max(first["ms"] for first in firsts), 1),
+        "first_round_cpu_ms_min": round(min(first["cpu"] for first in firsts), 1),
+        "first_round_cpu_ms_max": round(max(first["cpu"] for first in firsts), 1),
+        "first_round_grants": max(first["grants"] for first in firsts),
+    }
     return found | _spawned(_rounds, dsn, shape)
 
 
@@ -176,10 +180,10 @@ def _first_round(dsn: str) -> Figures:
 
 
 async def _lead_once(dsn: str) -> Figures:
-    database, admission = await _become_leader(dsn)
-    first = await admission.lead_round()
-    await database.close()
-    return {"ms": 1e3 * _whole(first), "grants": first.grants}
+    leader = await _become_leader(dsn)
+    first = await leader.lead()
+    await leader.database.close()
+    return {"ms": first.ms, "cpu": first.cpu_ms, "grants": first.report.grants}
 
 
 def _rounds(dsn: str, shape: Shape) -> Figures:
@@ -187,66 +191,91 @@ def _rounds(dsn: str, shape: Shape) -> Figures:
 
 
 async def _lead(dsn: str, shape: Shape) -> Figures:
-    database, admission = await _become_leader(dsn)
+    leader = await _become_leader(dsn)
     for _ in range(_WARM_UP):
-        await admission.lead_round()
-    backend = await _backend(database)
-    own, postgres = time.process_time(), _cpu_ms(backend)
-    reports = [await admission.lead_round() for _ in range(shape.rounds)]
+        await leader.lead()
+    rounds = [await leader.lead() for _ in range(shape.rounds)]
+    reports = [each.report for each in rounds]
     found: Figures = {
         "queued": reports[-1].queued,
         "grants": sum(report.grants for report in reports),
-        **_spread("round", [1e3 * _whole(report) for report in reports]),
-        **_spread("read", [1e3 * report.read_seconds for report in reports]),
-        **_spread("decide", [1e3 * report.decide_seconds for report in reports]),
-        **_spread("apply", [1e3 * report.apply_seconds for report in reports]),
-        "own_cpu_ms": round(1e3 * (time.process_time() - own) / shape.rounds, 1),
-        "postgres_cpu_ms": round((_cpu_ms(backend) - postgres) / shape.rounds, 1),
+        "preemptions": sum(report.preemptions for report in reports),
+        **_spread("round", rounds),
     }
-    eventful: list[RoundReport] = []
+    for part in ("read", "decide", "apply"):
+        seconds = [getattr(report, f"{part}_seconds") for report in reports]
+        found[f"{part}_ms_p50"] = round(1e3 * sorted(seconds)[len(seconds) // 2], 1)
+    eventful: list[Measured] = []
     for _ in range(shape.events):
-        async with database.transaction() as session:
+        async with leader.database.transaction() as session:
             for statement in shape.event:
                 await session.execute(text(statement))
-        eventful.append(await admission.lead_round())
+        eventful.append(await leader.lead())
     if eventful:
-        found |= _spread("eventful_round", [1e3 * _whole(report) for report in eventful])
-        found["eventful_grants"] = sum(report.grants for report in eventful)
-        found["eventful_preemptions"] = sum(report.preemptions for report in eventful)
-    await database.close()
+        found |= _spread("eventful_round", eventful)
+        found["eventful_grants"] = sum(each.report.grants for each in eventful)
+        found["eventful_preemptions"] = sum(each.report.preemptions for each in eventful)
+    await leader.database.close()
     return found
 
 
-async def _become_leader(dsn: str) -> tuple[Database, AdmissionService]:
+@dataclass(frozen=True)
+class Measured:
+    """A round, and what this process and PostgreSQL's computed for it."""
+
+    report: RoundReport
+    cpu_ms: float
+
+    @property
+    def ms(self) -> float:
+        """How long it took."""
+        report = self.report
+        return 1e3 * (report.read_seconds + report.decide_seconds + report.apply_seconds)
+
+
+@dataclass(frozen=True)
+class Leader:
+    """Who leads, over one connection, as in a worker."""
+
+    database: Database
+    admission: AdmissionService
+    backend: int
+
+    async def lead(self) -> Measured:
+        """Lead a round."""
+        before = self._cpu_ms()
+        report = await self.admission.lead_round()
+        return Measured(report, self._cpu_ms() - before)
+
+    def _cpu_ms(self) -> float:
+        postgres = int(Path(f"/proc/{self.backend}/schedstat").read_text().split()[0])
+        return 1e3 * time.process_time() + postgres / 1e6
+
+
+async def _become_leader(dsn: str) -> Leader:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.WARNING))
-    database = Database(dsn, name="bench")
+    database = Database(dsn, name="bench", pool_size=1)
     admission = AdmissionService(database)
     gc.collect()
     gc.freeze()  # as the worker does, like its look before it leads
     await admission.look()
-    return database, admission
-
-
-async def _backend(database: Database) -> int:
     async with database.transaction() as session:
-        return int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+        backend = int(await session.scalar(text("SELECT pg_backend_pid()")) or 0)
+    return Leader(database, admission, backend)
 
 
-def _cpu_ms(pid: int) -> float:
-    return int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) / 1e6
-
-
-def _whole(report: RoundReport) -> float:
-    return report.read_seconds + report.decide_seconds + report.apply_seconds
-
-
-def _spread(name: str, milliseconds: Iterable[float]) -> Figures:
-    """Return minimum, median, 99th percentile and maximum; below 100 values the last two are the same."""
-    ordered = sorted(milliseconds)
-    at = {"min": 0.0, "p50": 0.5, "p99": 0.99, "max": 1.0}
+def _spread(name: str, rounds: Iterable[Measured]) -> Figures:
+    """Return quantiles of the time; below 100 rounds the 99th percentile is the maximum."""
+    measured = list(rounds)
+    ordered = sorted(each.ms for each in measured)
+    cpu = sorted(each.cpu_ms for each in measured)
     last = len(ordered) - 1
+    places = {"min": 0, "p50": len(ordered) // 2, "p99": int(0.99 * len(ordered)), "max": last}
+    found = {f"{name}_ms_{key}": round(ordered[min(last, place)], 1) for key, place in places.items()}
     return {
-        f"{name}_ms_{key}": round(ordered[min(last, int(part * len(ordered)))], 1) for key, part in at.items()
+        **found,
+        f"{name}_cpu_ms_min": round(cpu[0], 1),
+        f"{name}_cpu_ms_p50": round(cpu[len(cpu) // 2], 1),
     }
 
 

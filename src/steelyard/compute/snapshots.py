@@ -1,9 +1,10 @@
 """The scheduler's snapshot, read from the database: the queue by what has changed in it, the rest whole."""
 
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import chain
 from typing import Any
 
 from sqlalchemy import Row, text
@@ -20,49 +21,62 @@ from steelyard.compute.scheduler import (
     Quota,
     Snapshot,
 )
-from steelyard.compute.usage import usage_at
+from steelyard.compute.usage import USAGE_QUERY
 
 NODE_LOST_AFTER = timedelta(seconds=60)
 MEMORY_OF_PREEMPTIONS = timedelta(days=7)
 
-_GRANTS = text(
-    """
-    SELECT held.job_id, held.project_id, held.node, held.cpus, held.memory_bytes, held.gpu_ids,
-        EXTRACT(EPOCH FROM held.granted_at)::FLOAT8 AS granted, job.priority,
-        asked_seconds - running_seconds AS seconds_left, running_seconds,
-        job.desired <> 'run' OR attempt.stop_reason IS NOT NULL AS stopping,
-        (SELECT count(*) FROM attempts past WHERE past.job_id = held.job_id AND past.cause = 'preempted')
-            AS evictions,
-        (SELECT EXTRACT(EPOCH FROM max(saved.created_at))::FLOAT8 FROM checkpoints saved
-            WHERE saved.job_id = held.job_id) AS saved,
-        COALESCE(attempt.stage = 'train' AND job.spec->>'method' = 'script', false) AS is_script,
-        (SELECT array_agg(for_job_id ORDER BY for_job_id) FROM preemptions made
-            WHERE made.job_id = held.job_id AND at > :since) AS way_for
-    FROM allocations held
-    JOIN jobs job ON job.id = held.job_id
-    LEFT JOIN attempts attempt ON attempt.id = job.current_attempt_id AND attempt.state <> 'ended'
-    ORDER BY held.job_id, held.node
-    """
+# All of one moment and in one statement. What is held comes as columns: a row of Python each takes longer.
+_POOL = text(
+    f"""
+    SELECT array_agg(job_id) AS jobs, array_agg(project_id) AS projects, array_agg(node) AS places,
+        array_agg(cpus) AS cpus, array_agg(memory_bytes) AS memory, array_agg(gpus) AS gpus,
+        array_agg(granted) AS granted, array_agg(priority) AS priorities,
+        array_agg(seconds_left) AS seconds_left, array_agg(running_seconds) AS ran,
+        array_agg(stopping) AS stopping, array_agg(evictions) AS evictions, array_agg(saved) AS saved,
+        array_agg(is_script) AS is_script,
+        (SELECT json_agg(json_build_array(node.name, node.flavor, flavor.spot, node.cpus, node.memory_bytes,
+            node.gpu_ids, EXTRACT(EPOCH FROM node.last_seen_at)::FLOAT8, node.interruption_deadline IS NULL,
+            COALESCE(taken.cpus, 0), COALESCE(taken.memory_bytes, 0), taken.gpu_ids))
+            FROM nodes node JOIN flavors flavor ON flavor.name = node.flavor
+            LEFT JOIN (SELECT node, sum(cpus) AS cpus, sum(memory_bytes) AS memory_bytes,
+                json_agg(gpu_ids) AS gpu_ids FROM allocations GROUP BY node) taken ON taken.node = node.name
+        ) AS nodes,
+        (SELECT json_agg(json_build_array(job_id, for_job_id)) FROM preemptions
+            WHERE at > :since AND job_id IN (SELECT job_id FROM allocations)) AS ways,
+        (SELECT json_agg(json_build_array(job_id, nodes)) FROM nominations) AS nominations,
+        (SELECT json_agg(json_build_array(name, COALESCE(price_per_gpu_hour, 0)::FLOAT8)) FROM flavors)
+            AS flavors,
+        (SELECT json_agg(json_build_array(project_id, flavor, nominal, borrowing_limit, lending_limit))
+            FROM quotas) AS quotas,
+        (SELECT json_agg(json_build_array(project_id, weight)) FROM project_shares) AS weights,
+        (SELECT json_agg(json_build_array(project_id, gpu_seconds, cpu_seconds)) FROM ({USAGE_QUERY}) used)
+            AS usage
+    FROM (
+        SELECT held.job_id, held.project_id, held.node, held.cpus, held.memory_bytes,
+            jsonb_array_length(held.gpu_ids) AS gpus, EXTRACT(EPOCH FROM held.granted_at)::FLOAT8 AS granted,
+            job.priority, (asked_seconds - running_seconds)::FLOAT8 AS seconds_left, running_seconds,
+            job.desired <> 'run' OR attempt.stop_reason IS NOT NULL AS stopping,
+            (SELECT count(*) FROM attempts past WHERE past.job_id = held.job_id AND past.cause = 'preempted')
+                AS evictions,
+            (SELECT EXTRACT(EPOCH FROM max(saved.created_at))::FLOAT8 FROM checkpoints saved
+                WHERE saved.job_id = held.job_id) AS saved,
+            COALESCE(attempt.stage = 'train' AND job.spec->>'method' = 'script', false) AS is_script
+        FROM allocations held
+        JOIN jobs job ON job.id = held.job_id
+        LEFT JOIN attempts attempt ON attempt.id = job.current_attempt_id AND attempt.state <> 'ended'
+    ) held
+    """  # noqa: S608 - made of constants
 )
-_NODES = text(
-    """
-    SELECT node.name, node.flavor, flavor.spot, node.cpus, node.memory_bytes, node.gpu_ids,
-        node.last_seen_at, node.interruption_deadline
-    FROM nodes node JOIN flavors flavor ON flavor.name = node.flavor
-    """
-)
-_NOMINATIONS = text("SELECT job_id, nodes FROM nominations")
-_FLAVORS = text("SELECT name, COALESCE(price_per_gpu_hour, 0)::FLOAT8 FROM flavors")
-_QUOTAS = text("SELECT project_id, flavor, nominal, borrowing_limit, lending_limit FROM quotas")
-_WEIGHTS = text("SELECT project_id, weight FROM project_shares")
 
 
 @dataclass(frozen=True)
 class Picture:
-    """A snapshot, and what those who wait are told at present."""
+    """A snapshot, what those who wait are told at present, and what nodes are promised to whom."""
 
     snapshot: Snapshot
     crowds: Iterable[Crowd]
+    nominations: Mapping[str, tuple[str, ...]]
 
 
 async def read_picture(
@@ -84,88 +98,97 @@ async def read_picture(
             it is the next time. None: the whole queue is read.
     """
     mirror = mirror or QueueMirror()
-    nominated: dict[str, tuple[str, ...]] = {}
     if with_queue:
         await mirror.refresh(session)
-        nominated = {row.job_id: tuple(row.nodes) for row in await session.execute(_NOMINATIONS)}
-    queue = mirror.queue(nominated)
-    granted = (await session.execute(_GRANTS, {"since": now - MEMORY_OF_PREEMPTIONS})).all()
-    waiting = {crowd.lane.project for crowd in mirror.crowds()}
+    values = {
+        "since": now - MEMORY_OF_PREEMPTIONS,
+        "now": now,
+        "half_life": policy.usage_half_life_seconds,
+    }
+    row = (await session.execute(_POOL, values)).one()
+    nominations = {job_id: tuple(nodes) for job_id, nodes in row.nominations or ()}
     snapshot = Snapshot(
         now_seconds=now.timestamp(),
-        nodes=await _nodes(session, granted, now),
-        queued=queue,
-        running=_running(granted, now),
-        projects=await _projects(session, now, policy, waiting),
-        flavors=tuple(Flavor(name, price) for name, price in await session.execute(_FLAVORS)),
+        nodes=tuple(_node(now.timestamp(), *each) for each in row.nodes or ()),
+        queued=mirror.queue(nominations),
+        running=_running(row, now.timestamp()),
+        projects=_projects(row, {crowd.lane.project for crowd in mirror.crowds()}),
+        flavors=tuple(Flavor(name, price) for name, price in row.flavors or ()),
         policy=policy,
     )
-    return Picture(snapshot, mirror.crowds())
+    return Picture(snapshot, mirror.crowds(), nominations)
 
 
-def _running(rows: Iterable[Row[Any]], now: datetime) -> tuple[Allocation, ...]:
+def _running(row: Row[Any], now_seconds: float) -> tuple[Allocation, ...]:
+    if not row.jobs:
+        return ()
+    ways: defaultdict[str, list[str]] = defaultdict(list)
+    for job_id, for_job_id in row.ways or ():
+        ways[job_id].append(for_job_id)
     found: dict[str, Allocation] = {}
-    for row in rows:
-        share = NodeShare(row.node, row.cpus, row.memory_bytes, len(row.gpu_ids))
-        before = found.get(row.job_id)
+    shares = map(NodeShare, row.places, row.cpus, row.memory, row.gpus)
+    columns = (row.jobs, row.projects, row.granted, row.priorities, row.evictions, row.stopping,
+        row.seconds_left, row.saved, row.ran, row.is_script)  # fmt: skip
+    for share, values in zip(shares, zip(*columns, strict=True), strict=True):
+        job_id, project, granted, priority, evictions, stopping, left, saved, ran, is_script = values
+        before = found.get(job_id)
         if before is not None:
-            found[row.job_id] = replace(before, placements=(*before.placements, share))
+            placements = sorted((*before.placements, share), key=lambda each: each.node)
+            found[job_id] = replace(before, placements=tuple(placements))
             continue
-        found[row.job_id] = Allocation(
-            job_id=row.job_id,
-            project=row.project_id,
+        found[job_id] = Allocation(
+            job_id=job_id,
+            project=project,
             placements=(share,),
-            started_seconds=row.granted,
-            priority=row.priority,
-            evictions=row.evictions,
-            stopping=row.stopping,
-            max_runtime_seconds=None if row.seconds_left is None else max(0.0, float(row.seconds_left)),
-            checkpoint_age_seconds=None if row.saved is None else now.timestamp() - row.saved,
-            ran_seconds=row.running_seconds,
-            saves=row.saved is not None or not row.is_script,
-            made_way_for=tuple(row.way_for or ()),
+            started_seconds=granted,
+            priority=priority,
+            evictions=evictions,
+            stopping=stopping,
+            max_runtime_seconds=None if left is None else max(0.0, left),
+            checkpoint_age_seconds=None if saved is None else now_seconds - saved,
+            ran_seconds=ran,
+            saves=saved is not None or not is_script,
+            made_way_for=tuple(sorted(ways[job_id])) if job_id in ways else (),
         )
     return tuple(found.values())
 
 
-async def _nodes(session: AsyncSession, granted: Iterable[Row[Any]], now: datetime) -> tuple[Node, ...]:
-    held: defaultdict[str, list[Row[Any]]] = defaultdict(list)
-    for row in granted:
-        held[row.node].append(row)
-    return tuple(_node(row, held[row.name], now) for row in await session.execute(_NODES))
-
-
-def _node(row: Row[Any], held: Sequence[Row[Any]], now: datetime) -> Node:
-    taken = {gpu for grant in held for gpu in grant.gpu_ids}
+def _node(
+    now_seconds: float,
+    name: str,
+    flavor: str,
+    spot: bool,
+    cpus: int,
+    memory_bytes: int,
+    gpu_ids: list[str],
+    last_seen_seconds: float,
+    stays: bool,
+    taken_cpus: int,
+    taken_memory_bytes: int,
+    taken_gpu_ids: list[list[str]] | None,
+) -> Node:
+    taken = set(chain.from_iterable(taken_gpu_ids or ()))
     return Node(
-        name=row.name,
-        flavor=row.flavor,
-        cpus=row.cpus,
-        memory_bytes=row.memory_bytes,
-        free_cpus=max(0, row.cpus - sum(grant.cpus for grant in held)),
-        free_memory_bytes=max(0, row.memory_bytes - sum(grant.memory_bytes for grant in held)),
-        gpu_ids=tuple(row.gpu_ids),
-        free_gpu_ids=tuple(gpu for gpu in row.gpu_ids if gpu not in taken),
-        spot=row.spot,
-        up=row.interruption_deadline is None and now - row.last_seen_at < NODE_LOST_AFTER,
+        name=name,
+        flavor=flavor,
+        cpus=cpus,
+        memory_bytes=memory_bytes,
+        free_cpus=max(0, cpus - taken_cpus),
+        free_memory_bytes=max(0, memory_bytes - taken_memory_bytes),
+        gpu_ids=tuple(gpu_ids),
+        free_gpu_ids=tuple(gpu for gpu in gpu_ids if gpu not in taken),
+        spot=spot,
+        up=stays and now_seconds - last_seen_seconds < NODE_LOST_AFTER.total_seconds(),
     )
 
 
-async def _projects(
-    session: AsyncSession, now: datetime, policy: Policy, waiting: Iterable[str]
-) -> tuple[Project, ...]:
+def _projects(row: Row[Any], waiting: Iterable[str]) -> tuple[Project, ...]:
     quotas: defaultdict[str, list[Quota]] = defaultdict(list)
-    for row in await session.execute(_QUOTAS):
-        quotas[row.project_id].append(Quota(row.flavor, row.nominal, row.borrowing_limit, row.lending_limit))
-    weights = {row.project_id: float(row.weight) for row in await session.execute(_WEIGHTS)}
-    usage = await usage_at(session, now, policy.usage_half_life_seconds)
+    for project, flavor, nominal, borrowing_limit, lending_limit in row.quotas or ():
+        quotas[project].append(Quota(flavor, nominal, borrowing_limit, lending_limit))
+    weights = {project: float(weight) for project, weight in row.weights or ()}
+    usage = {project: (gpu or 0.0, cpu or 0.0) for project, gpu, cpu in row.usage or ()}
     return tuple(
-        Project(
-            name=name,
-            weight=weights.get(name, 1.0),
-            quotas=tuple(quotas.get(name, ())),
-            decayed_gpu_seconds=usage[name].gpu_seconds if name in usage else 0.0,
-            decayed_cpu_seconds=usage[name].cpu_seconds if name in usage else 0.0,
-        )
+        Project(name, weights.get(name, 1.0), tuple(quotas.get(name, ())), *usage.get(name, (0.0, 0.0)))
         for name in {*quotas, *weights, *usage, *waiting}
     )

@@ -58,17 +58,17 @@ _CHARGE = text(
         decayed_to = GREATEST(total.decayed_to, excluded.decayed_to)
     """  # noqa: S608 - made of constants
 )
-_USAGE = text(
-    f"""
-    SELECT project_id, sum(gpu_seconds), sum(cpu_seconds) FROM (
+USAGE_QUERY = f"""
+    SELECT project_id, sum(gpu_seconds) AS gpu_seconds, sum(cpu_seconds) AS cpu_seconds FROM (
         SELECT project_id,
             gpu_seconds * {_UP_TO_NOW} AS gpu_seconds, cpu_seconds * {_UP_TO_NOW} AS cpu_seconds
         FROM project_usage
         UNION ALL
         SELECT project_id, jsonb_array_length(gpu_ids) * {_HELD}, cpus * {_HELD} FROM allocations
     ) AS parts GROUP BY project_id
-    """  # noqa: S608 - made of constants
-)
+"""  # noqa: S608 - made of constants
+"""The decayed use of all projects that ever used anything, with `:now` and `:half_life` in seconds."""
+_USAGE = text(USAGE_QUERY)
 
 
 async def charge(

@@ -1,13 +1,14 @@
 """Admission: the scheduler's decisions carried into the database, by one leader at a time."""
 
+import json
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import delete, select, text
+from sqlalchemy import delete, text
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -21,12 +22,13 @@ from steelyard.jobs.places import ask_all_to_leave, take_places
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.specs.states import Reason
 from steelyard.storage.database import Database
-from steelyard.storage.tables import FlavorRow, JobRow, NodeRow, NominationRow, PreemptionRow
+from steelyard.storage.tables import FlavorRow, NodeRow, NominationRow
 
 _LEADER_LOCK = 7_316_111
 _GRANTS_PER_ROUND = 200
 _EXPLAINED_POSITIONS = 20
 _REASONS_PER_ROUND = 100
+"""Where a round writes other rows, it tells so many fewer that are far back."""
 
 
 @dataclass(frozen=True)
@@ -138,6 +140,24 @@ _BACK = text(
     "UPDATE nodes SET interruption_deadline = NULL, interruption_reason = NULL"
     " WHERE name = :name AND interruption_deadline < :started"
 )
+_PROMISES = text(
+    """
+    INSERT INTO nominations (job_id, project_id, nodes, since)
+    SELECT job.id, job.project_id, CAST(given.nodes AS JSONB), :now
+    FROM unnest(CAST(:ids AS TEXT[]), CAST(:nodes AS TEXT[])) AS given(id, nodes)
+    JOIN jobs job ON job.id = given.id
+    ON CONFLICT (job_id) DO UPDATE SET nodes = excluded.nodes
+    """
+)
+_WAYS = text(
+    """
+    INSERT INTO preemptions (job_id, for_job_id, project_id, reason, at)
+    SELECT job_id, for_job_id, project_id, reason, :now
+    FROM unnest(CAST(:ids AS TEXT[]), CAST(:for_ids AS TEXT[]), CAST(:projects AS TEXT[]),
+        CAST(:reasons AS TEXT[])) AS given(job_id, for_job_id, project_id, reason)
+    ON CONFLICT (job_id, for_job_id) DO UPDATE SET at = excluded.at
+    """
+)
 _REASONS = text(
     """
     UPDATE jobs SET status_reason = told.reason, status_message = told.message
@@ -167,30 +187,27 @@ async def _apply(
     await open_places(session, taken, now, lease)
     if len(decisions.grants) > _GRANTS_PER_ROUND:
         return len(taken)
-    await _keep_promises(session, decisions.nominations, now)
+    await _keep_promises(session, picture.nominations, decisions.nominations, now)
     await _preempt(session, decisions.preemptions, now)
     await _tell_reasons(session, picture.crowds, decisions)
     return len(taken)
 
 
-async def _keep_promises(session: AsyncSession, nominations: Iterable[Nomination], now: datetime) -> None:
+async def _keep_promises(
+    session: AsyncSession,
+    before: Mapping[str, tuple[str, ...]],
+    nominations: Iterable[Nomination],
+    now: datetime,
+) -> None:
     """Write down which nodes are being emptied for whom, and forget what stands no more."""
-    promised = list(nominations)
-    names = [nomination.job_id for nomination in promised]
-    await session.execute(delete(NominationRow).where(NominationRow.job_id.not_in(names)))
-    if not promised:
-        return
-    found = await session.execute(select(JobRow.id, JobRow.project_id).where(JobRow.id.in_(names)))
-    projects = {row.id: row.project_id for row in found}
-    rows = [
-        {"job_id": item.job_id, "project_id": projects[item.job_id], "nodes": list(item.nodes), "since": now}
-        for item in promised
-    ]
-    insertion = upsert(NominationRow)
-    await session.execute(
-        insertion.on_conflict_do_update(index_elements=["job_id"], set_={"nodes": insertion.excluded.nodes}),
-        rows,
-    )
+    promised = {item.job_id: item.nodes for item in nominations}
+    forgotten = [job_id for job_id in before if job_id not in promised]
+    if forgotten:
+        await session.execute(delete(NominationRow).where(NominationRow.job_id.in_(forgotten)))
+    new = {job_id: nodes for job_id, nodes in promised.items() if before.get(job_id) != nodes}
+    if new:
+        nodes = [json.dumps(each) for each in new.values()]
+        await session.execute(_PROMISES, {"ids": list(new), "nodes": nodes, "now": now})
 
 
 async def _preempt(session: AsyncSession, preemptions: Sequence[Preemption], now: datetime) -> None:
@@ -202,25 +219,16 @@ async def _preempt(session: AsyncSession, preemptions: Sequence[Preemption], now
         for each in preemptions
     }
     asked = await ask_all_to_leave(session, messages, Reason.PREEMPTED, now)
-    rows = [
-        {
-            "job_id": each.job_id,
-            "for_job_id": each.for_job,
-            "project_id": asked[each.job_id],
-            "reason": each.reason,
-            "at": now,
+    made = [each for each in preemptions if each.job_id in asked]
+    if made:
+        values = {
+            "ids": [each.job_id for each in made],
+            "for_ids": [each.for_job for each in made],
+            "projects": [asked[each.job_id] for each in made],
+            "reasons": [each.reason.value for each in made],
+            "now": now,
         }
-        for each in preemptions
-        if each.job_id in asked
-    ]
-    if rows:
-        insertion = upsert(PreemptionRow)
-        await session.execute(
-            insertion.on_conflict_do_update(
-                index_elements=["job_id", "for_job_id"], set_={"at": insertion.excluded.at}
-            ),
-            rows,
-        )
+        await session.execute(_WAYS, values)
 
 
 _WORDS = {
@@ -239,7 +247,7 @@ async def _tell_reasons(session: AsyncSession, crowds: Iterable[Crowd], decision
     head = decisions.first_waiting(_EXPLAINED_POSITIONS)
     told = {item.job_id: (item.code.value, item.sentence) for item in head}
     gone = {grant.job_id for grant in decisions.grants}
-    left = _REASONS_PER_ROUND
+    left = _REASONS_PER_ROUND - len(decisions.grants) - len(decisions.preemptions)
     for crowd in crowds:
         cause = decisions.explanation.cause(crowd.lane)
         for reason, names in crowd.told.items():

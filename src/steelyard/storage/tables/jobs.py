@@ -124,6 +124,7 @@ class AttemptRow(Base):
         UniqueConstraint("job_id", "number"),
         UniqueConstraint("job_id", "launch_key"),
         Index("attempts_live", "state", postgresql_where=text("state <> 'ended'")),
+        Index("attempts_preempted", "job_id", postgresql_where=text("cause = 'preempted'")),
     )
 
     id: Mapped[TextKey]
