@@ -11,7 +11,8 @@ import pytest
 from tests.control_plane import ADMIN, ControlPlane, serve
 from tests.e2e.specs import script_spec
 
-from steelyard.kit.errors import InvalidTransition
+from steelyard.kit.errors import Conflict, InvalidTransition
+from steelyard.specs.identity import UserRequest
 from steelyard.specs.states import TERMINAL_STATES, JobState, Verb, may_move, refuse_verb
 from steelyard.storage.database import Database
 
@@ -137,3 +138,16 @@ async def _bring_to(plane: ControlPlane, job_id: str, state: JobState) -> bool:
     for step in paths[state]:
         assert (await plane.lifecycle.move(job_id, 0, step, None, step.value)).moved
     return True
+
+
+async def test_of_many_who_make_a_user_of_one_name_one_does(plane: ControlPlane) -> None:
+    request = UserRequest(email="ada@example.com")
+
+    async def create() -> str:
+        try:
+            return (await plane.services.users.create(ADMIN, request)).id
+        except Conflict as error:
+            return error.param or ""
+
+    made = await asyncio.gather(*(create() for _ in range(8)))
+    assert sorted(made) == ["ada@example.com", *["email"] * 7]

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from typing import Literal
 
-from sqlalchemy import func, insert, select, text, update
+from sqlalchemy import func, select, text, update
+from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.governance import access, audit, standing
@@ -115,8 +116,9 @@ class UserService:
         async with self._database.transaction() as session:
             await access.authorize_installation(session, actor, Permission.ORGANIZATION_WRITE)
             name = request.email.lower()
+            taken = Conflict(f"there is somebody called {name!r}; his name is for ever", param="email")
             if await free_name(session, name) != name:
-                raise Conflict(f"there is somebody called {name!r}; his name is for ever", param="email")
+                raise taken
             row = (
                 await session.scalars(
                     insert(PrincipalRow)
@@ -127,9 +129,12 @@ class UserService:
                         display_name=request.display_name or request.email,
                         created_by=actor.id,
                     )
+                    .on_conflict_do_nothing(index_elements=["id"])
                     .returning(PrincipalRow)
                 )
-            ).one()
+            ).one_or_none()
+            if row is None:
+                raise taken
             await audit.record(session, actor, "user.create", "user", row.id)
             return _view(row)
 
