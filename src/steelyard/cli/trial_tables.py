@@ -1,6 +1,6 @@
 """Trials as text."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from rich.table import Table
 from rich.text import Text
@@ -13,23 +13,32 @@ from steelyard.specs.trials import TrialPoint, TrialView
 
 _BARS = "▁▂▃▄▅▆▇█"
 _CURVE_WIDTH = 16
+_WIDE_COLUMNS = 120
 
 
-def trial_table(trials: Sequence[TrialView]) -> Table:
-    """Return trials, a column for each parameter; the best one is marked and bold."""
+def trial_table(trials: Sequence[TrialView], columns: int) -> Table:
+    """Return trials, a column for each parameter; the best one is marked and bold.
+
+    Where `columns` are few, values are cut short before what a trial is worth is; ids and times are left out.
+    """
+    wide = columns >= _WIDE_COLUMNS
     paths = sorted({path for trial in trials for path in trial.parameters})
     names = _short(paths)
     curves = any(trial.curve for trial in trials)
     table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
-    for title in ("TRIAL", "STATE", "VALUE", "STEP", *(["CURVE"] if curves else []), *names, "TIME", "JOB"):
+    for title in ("TRIAL", "STATE", "VALUE", "STEP"):
+        table.add_column(title, no_wrap=True, min_width=_least_width(title, trials))
+    for title in (*(["CURVE"] if curves else []), *names, *(["TIME", "JOB"] if wide else [])):
         table.add_column(title, no_wrap=True, overflow="ellipsis")
     for trial in trials:
         cells = [_number(trial), _state(trial), value_words(trial), str(trial.step)]
         if curves:
             cells.append(bars(trial.curve or []))
         cells += [_value(trial.parameters.get(path)) for path in paths]
+        if wide:
+            cells += [format_span(trial.started_at, trial.ended_at), trial.job]
         style = "bold green" if trial.is_best else "dim" if _is_out(trial) else ""
-        table.add_row(*cells, format_span(trial.started_at, trial.ended_at), trial.job, style=style)
+        table.add_row(*cells, style=style)
     return table
 
 
@@ -56,6 +65,16 @@ def bars(curve: Sequence[TrialPoint]) -> str:
         return ""
     low, width = min(known), max(known) - min(known)
     return "".join("?" if value is None else _bar(value, low, width) for value in values)
+
+
+def _least_width(title: str, trials: Sequence[TrialView]) -> int:
+    cells: dict[str, Callable[[TrialView], str]] = {
+        "TRIAL": _number,
+        "STATE": lambda trial: _state(trial).plain,
+        "VALUE": value_words,
+        "STEP": lambda trial: str(trial.step),
+    }
+    return max(len(title), *(len(cells[title](trial)) for trial in trials))
 
 
 def _bar(value: float, low: float, width: float) -> str:

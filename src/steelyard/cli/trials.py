@@ -61,7 +61,8 @@ def list_trials(
     if as_json:
         write_json(page)
         return
-    Screen().print(_shown(search, page.data))
+    screen = Screen()
+    screen.print(_shown(search, page.data, screen.width))
     if page.has_more:
         Screen(stderr=True).print(f"There are more: --after {page.next}, or --all.")
 
@@ -80,7 +81,7 @@ def _follow(
             return
         with Live(console=screen, auto_refresh=False) as live:
             for trials in looks:
-                live.update(_shown(search, trials), refresh=True)
+                live.update(_shown(search, trials, screen.width), refresh=True)
     except KeyboardInterrupt:
         Screen(stderr=True).print(
             f"\nDetached. The search goes on; come back with: steelyard trials -f {search.id}"
@@ -101,9 +102,9 @@ def _print_changes(looks: Iterator[list[TrialView]], screen: Screen, as_json: bo
             screen.file.flush()
 
 
-def _shown(search: JobView, trials: Sequence[TrialView]) -> RenderableType:
+def _shown(search: JobView, trials: Sequence[TrialView], columns: int) -> RenderableType:
     block = search.spec.get("search", {})
     head = f"{printable(search.name)}  {search.id}  {block.get('metric')} ({block.get('direction')})"
     if not trials:
         return Group(head, "No trials yet; `steelyard explain` says why.")
-    return Group(head, trial_table(trials))
+    return Group(head, trial_table(trials, columns))

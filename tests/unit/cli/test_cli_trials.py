@@ -55,6 +55,23 @@ class TestTrials:
         assert "--after 2" in result.err
         assert api.seen[-1].query == {"limit": "50", "sort": "number"}
 
+    def test_a_narrow_screen_keeps_what_trials_are_worth(
+        self, api: ScriptedApi, steelyard: Steelyard, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        long = {"model.name_or_path": "models/a-name-that-is-long@3", "training.lr_scheduler_type": "cosine"}
+        api.on("GET", GET, ok(search()))
+        api.on(
+            "GET", TRIALS, ok({"data": [BEST | {"parameters": long | BEST["parameters"]}], "has_more": False})
+        )
+        monkeypatch.setattr("steelyard.cli.output._PIPE_WIDTH", 80)
+
+        lines = steelyard("trials", "job_1").out.splitlines()
+
+        assert all(len(line) <= 80 for line in lines)
+        assert len(lines) == 3
+        assert lines[2].split()[:5] == ["0001", "*", "succeeded", "2.5", "10"]
+        assert "job_t1" not in lines[2]
+
     def test_json_is_the_page(self, api: ScriptedApi, steelyard: Steelyard) -> None:
         api.on("GET", GET, ok(search()))
         api.on("GET", TRIALS, ok(PAGE))
