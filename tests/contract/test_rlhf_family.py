@@ -150,7 +150,7 @@ async def test_its_events_tell_the_stages_and_what_allowed_the_policy(house: Pip
         query = select(EventRow.message).where(EventRow.job_id == job, EventRow.type == "family.child")
         first, second = await session.scalars(query.order_by(EventRow.id))
     assert f"reward_model is {scorer.id}" in first
-    assert "orders 0.95 of 60 held-out pairs rightly" in second
+    assert "orders 57 of 60 held-out pairs rightly (0.95)" in second
 
 
 def _spec(**blocks: Any) -> dict[str, Any]:

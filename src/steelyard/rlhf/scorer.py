@@ -29,7 +29,7 @@ def judge_scorer(block: RewardModelBlock, child: Child) -> ScorerVerdict:
             "the reward model was not measured on held-out pairs: ingest the preferences with a validation "
             "split, and submit again",
         )
-    told = f"the reward model orders {accuracy:.4g} of {pairs} held-out pairs rightly"
+    told = f"the reward model orders {round(accuracy * pairs)} of {pairs} held-out pairs rightly ({accuracy:.4g})"
     asked = f"reward_model.min_accuracy {block.min_accuracy:g}"
     if block.confidence is None:
         good = accuracy >= block.min_accuracy

@@ -78,7 +78,7 @@ def test_then_the_policy_against_the_version_that_was_registered() -> None:
     step = next_step(spec, [child("reward_model", JobState.SUCCEEDED, GOOD)])
 
     made = ordered(step)
-    assert "orders 0.9 of 60 held-out pairs rightly" in step.start[0].why
+    assert "orders 54 of 60 held-out pairs rightly (0.9)" in step.start[0].why
     assert (made.method, made.training.max_steps, made.training.learning_rate) == ("ppo", 5, 2.0e-4)
     assert made.online is not None
     assert (made.online.reward_model, made.online.beta) == ("models/tone-reward_model@3", 0.1)
@@ -144,7 +144,7 @@ def test_a_weak_reward_model_ends_it_with_the_numbers_and_the_remedy() -> None:
     assert step.end is not None
     assert (step.end.succeeded, step.end.reason) == (False, Reason.REWARD_MODEL_TOO_WEAK)
     limit = exact_lower_limit(37, 60, 0.95)
-    for told in ("0.62 of 60", f"{limit:.4g}", "min_accuracy 0.6", "submit again"):
+    for told in ("37 of 60", "(0.62)", f"{limit:.4g}", "min_accuracy 0.6", "submit again"):
         assert told in step.end.message
     assert not step.start
 
