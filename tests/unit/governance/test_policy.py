@@ -133,6 +133,13 @@ def test_a_refusal_names_the_roles_that_would_do() -> None:
     assert said == "'job.submit' needs the role 'developer', 'admin' or 'owner' in project 'alpha'"
 
 
+def test_a_refusal_names_roles_of_that_place_alone() -> None:
+    said = decide(person(), Permission.ORGANIZATION_WRITE, ORGANIZATION).reason
+    assert said == "'organization.write' needs the role 'owner' in organization 'acme'"
+    said = decide(person(member=False), Permission.POOL_READ, INSTALLATION).reason
+    assert said == "'pool.read' needs the role 'operator' or 'installation auditor' in this installation"
+
+
 @pytest.mark.parametrize("role", [*ProjectRole, *OrganizationRole])
 def test_whoever_may_grant_all_holds_all(role: Role) -> None:
     assert weigh_grant(person(OrganizationRole.OWNER), role).outcome == "allow"
