@@ -29,12 +29,13 @@ def judge_scorer(block: RewardModelBlock, child: Child) -> ScorerVerdict:
             "the reward model was not measured on held-out pairs: ingest the preferences with a validation "
             "split, and submit again",
         )
-    told = f"the reward model orders {round(accuracy * pairs)} of {pairs} held-out pairs rightly ({accuracy:.4g})"
+    right = round(accuracy * pairs)
+    told = f"the reward model orders {right} of {pairs} held-out pairs rightly ({accuracy:.4g})"
     asked = f"reward_model.min_accuracy {block.min_accuracy:g}"
     if block.confidence is None:
         good = accuracy >= block.min_accuracy
         return ScorerVerdict(good, f"{told}, {'enough' if good else 'too few'} for {asked}" + _remedy(good))
-    limit = exact_lower_limit(round(accuracy * pairs), pairs, block.confidence)
+    limit = exact_lower_limit(right, pairs, block.confidence)
     shown = f"{told}; at {block.confidence:g} confidence at least {limit:.4g}"
     if limit >= block.min_accuracy:
         return ScorerVerdict(True, f"{shown}, which keeps {asked}")
