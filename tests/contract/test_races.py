@@ -8,11 +8,16 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
+from sqlalchemy import text
 from tests.control_plane import ADMIN, ControlPlane, serve
 from tests.e2e.specs import script_spec
 
 from steelyard.kit.errors import Conflict, InvalidTransition
+from steelyard.rollouts.scopes import Scope
+from steelyard.specs.gates import Gate
 from steelyard.specs.identity import UserRequest
+from steelyard.specs.policies import GateRequest
+from steelyard.specs.promotions import Alias
 from steelyard.specs.states import TERMINAL_STATES, JobState, Verb, may_move, refuse_verb
 from steelyard.storage.database import Database
 
@@ -138,6 +143,17 @@ async def _bring_to(plane: ControlPlane, job_id: str, state: JobState) -> bool:
     for step in paths[state]:
         assert (await plane.lifecycle.move(job_id, 0, step, None, step.value)).moved
     return True
+
+
+@pytest.mark.parametrize("scope", [Scope(project="default"), Scope(organization="default")])
+async def test_a_gate_that_many_set_at_once_is_one(plane: ControlPlane, scope: Scope) -> None:
+    request = GateRequest(alias=Alias.STAGING, gate=Gate(metric="smoke/exact_match", min=0.5))
+    set_ = plane.services.configuration.set_gate
+    views = await asyncio.gather(*(set_(ADMIN, scope, request) for _ in range(8)))
+    assert len({view.id for view in views}) == 1
+    async with plane.database.transaction() as session:
+        count = "SELECT count(*) FROM audit_log WHERE verb = 'gate.set'"
+        assert await session.scalar(text(count)) == 1
 
 
 async def test_of_many_who_make_a_user_of_one_name_one_does(plane: ControlPlane) -> None:

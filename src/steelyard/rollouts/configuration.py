@@ -53,24 +53,26 @@ class ConfigurationService:
         digest = digest_json(gate)
         async with self._database.transaction() as session:
             checked = await authorize_scope(session, actor, scope, Permission.GATE_WRITE)
-            there = await session.scalar(
-                select(GateRow).where(
+            row = await session.scalar(
+                insert(GateRow)
+                .values(
+                    id=new_id("gate"),
+                    project_id=checked.project_id,
+                    organization_id=checked.organization_id,
+                    alias=request.alias.value,
+                    gate=gate,
+                    digest=digest,
+                    created_by=actor.id,
+                    created_at=self._clock(),
+                )
+                .on_conflict_do_nothing()
+                .returning(GateRow)
+            )
+            if row is None:
+                there = select(GateRow).where(
                     _is_of(GateRow, checked), GateRow.alias == request.alias, GateRow.digest == digest
                 )
-            )
-            if there is not None:
-                return _gate_view(there)
-            row = GateRow(
-                id=new_id("gate"),
-                project_id=checked.project_id,
-                organization_id=checked.organization_id,
-                alias=request.alias.value,
-                gate=gate,
-                digest=digest,
-                created_by=actor.id,
-                created_at=self._clock(),
-            )
-            session.add(row)
+                return _gate_view((await session.scalars(there)).one())
             await _record(
                 session, actor, checked, "gate.set", row.id, None, {"alias": row.alias, "gate": gate}
             )

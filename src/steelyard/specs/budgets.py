@@ -17,6 +17,7 @@ def plain(amount: Decimal) -> str:
 
 Exact = Annotated[Decimal, PlainSerializer(plain, return_type=str, when_used="json")]
 Limit = Annotated[Decimal, Field(ge=0, max_digits=18, decimal_places=6)]
+Day = Annotated[date, Field(ge=date(2000, 1, 1), le=date(2999, 12, 31))]
 Unit = Literal["gpu_hours", "money"]
 UNITS: tuple[Unit, ...] = ("gpu_hours", "money")
 
@@ -26,9 +27,9 @@ class BudgetSpec(Spec):
 
     period: Literal["month", "quarter", "fixed"] = "month"
     """Of the calendar, or from `starts_on` to `ends_on`."""
-    starts_on: date | None = None
+    starts_on: Day | None = None
     """First day of a fixed period."""
-    ends_on: date | None = None
+    ends_on: Day | None = None
     """Last day of a fixed period. Before and after it nothing may be used."""
     gpu_hours: Limit | None = None
     """Hard limit. Unset: unbounded. Beyond it submissions are refused and running jobs pause."""
