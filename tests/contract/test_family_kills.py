@@ -1,4 +1,4 @@
-"""A worker that dies at any statement of a look leaves nothing half done; the next look does the rest once."""
+"""A worker that dies at any statement of a look leaves nothing half done, and the next does the rest once."""
 
 import asyncio
 import signal
