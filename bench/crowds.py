@@ -50,10 +50,12 @@ async def fill(database: Database, crowd: Crowd) -> None:
             await session.execute(text(statement), named)
     for _ in range(crowd.rewrites):
         async with database.transaction() as session:
+            await session.execute(text("SET LOCAL statement_timeout = 0"))
             await session.execute(text("UPDATE jobs SET updated_at = now() WHERE state = 'queued'"))
 
 
 _FILL = (
+    "SET LOCAL statement_timeout = 0",
     "INSERT INTO projects (id) SELECT 'p' || n FROM generate_series(1, CAST(:projects AS INT)) n",
     "INSERT INTO flavors (name, price_per_gpu_hour) VALUES ('a100', 2), ('t4', 0.5)",
     """

@@ -17,12 +17,14 @@ import json
 import logging
 import multiprocessing
 import shutil
+import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import structlog
 from sqlalchemy import create_engine, make_url, text
@@ -98,18 +100,18 @@ SHAPES = {
 guaranteed 8. `grants_100`: 100 running jobs end each time."""
 
 
-def measure_rounds(count: int, only: Iterable[str] = ()) -> dict[str, Figures]:
-    """Return milliseconds of rounds over `count` queued jobs, by shape."""
+def measure_rounds(count: int, only: Iterable[str] = ()) -> Iterator[dict[str, Any]]:
+    """Yield milliseconds of rounds over `count` queued jobs, shape by shape."""
     root = Path(tempfile.mkdtemp(prefix="steelyard-rounds-"))
     # Root's server runs as another user, who must be able to pass through.
     root.chmod(0o711)
     try:
-        return _serve(HomeLayout(root), count, list(only) or list(SHAPES))
+        yield from _serve(HomeLayout(root), count, list(only) or list(SHAPES))
     finally:
         shutil.rmtree(root, ignore_errors=True)
 
 
-def _serve(layout: HomeLayout, count: int, names: list[str]) -> dict[str, Figures]:
+def _serve(layout: HomeLayout, count: int, names: list[str]) -> Iterator[dict[str, Any]]:
     prepare_home(layout)
     make_secrets(layout)
     place = choose_place(layout)
@@ -120,10 +122,11 @@ def _serve(layout: HomeLayout, count: int, names: list[str]) -> dict[str, Figure
     try:
         asyncio.run(_become_ready(layout, place.sockets))
         migrate(_dsn(layout, place.sockets, DATABASE_NAME))
-        return {name: _in_own_process(layout, place.sockets, name, count) for name in names}
+        for name in names:
+            yield {"shape": name, **_in_own_process(layout, place.sockets, name, count)}
     finally:
-        process.terminate()
-        process.wait(30)
+        process.send_signal(signal.SIGINT)  # which ends those who are connected too
+        process.wait(60)
         reap(process)
 
 
@@ -285,8 +288,8 @@ def main() -> None:
     parser.add_argument("--queue", type=int, default=10_000, help="queued jobs (10,000)")
     parser.add_argument("--only", nargs="+", choices=list(SHAPES), default=[], help="shapes (all)")
     arguments = parser.parse_args()
-    for name, figures in measure_rounds(arguments.queue, arguments.only).items():
-        print(json.dumps({"shape": name, **figures}))
+    for figures in measure_rounds(arguments.queue, arguments.only):
+        print(json.dumps(figures), flush=True)
 
 
 if __name__ == "__main__":

@@ -479,7 +479,8 @@ def main() -> None:
             # Only this needs the server's libraries.
             from bench.rounds import measure_rounds  # noqa: PLC0415
 
-            print(json.dumps(measure_rounds(arguments.queue)))
+            for figures in measure_rounds(arguments.queue):
+                print(json.dumps(figures), flush=True)
         return
     if arguments.trace:
         jobs = read_trace(arguments.trace, arguments.days, arguments.seed)

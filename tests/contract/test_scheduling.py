@@ -17,6 +17,7 @@ from tests.gpu_pool import FLAVOR, HandClock, Pool, gpu_spec, open_pool
 
 from steelyard.compute.settings import scheduler_policy
 from steelyard.compute.usage import charge, held_for, usage_at
+from steelyard.jobs import admission
 from steelyard.jobs.admission import AdmissionService
 from steelyard.specs.outcome import OutcomeKind
 from steelyard.specs.pool import PoolPolicy, PoolSettings, QuotaChange
@@ -244,6 +245,41 @@ class TestLeaders:
         assert await rows(pool, "SELECT * FROM allocations") == []
         assert (await pool.plane.admission.lead_round()).grants == 1
 
+    async def test_who_follows_learns_of_the_queue_and_leads_as_whoever_was_killed_would(
+        self, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(admission, "_FOLLOWING_SECONDS", 0.0)
+        follower = AdmissionService(pool.plane.database, pool.clock)
+        await queue(pool, "bob", 8)
+        await follower.look()
+        async with pool.plane.database.transaction() as session:
+            assert await session.scalar(text("SELECT pg_try_advisory_xact_lock(7316111)"))
+            first, gone = await queue(pool, "ann", 8), await queue(pool, "ann", 8)
+            assert not (await follower.lead_round()).led
+            await pool.plane.services.commands.cancel(ADMIN, "ann", gone)
+            await pool.plane.services.commands.set_priority(ADMIN, "ann", first, 900)
+        report = await follower.lead_round()
+        assert (report.led, report.queued, report.grants) == (True, 2, 2)
+        held = {row.job_id for row in await rows(pool, "SELECT job_id FROM allocations")}
+        assert first in held
+        assert gone not in held
+
+    async def test_what_a_failed_round_has_seen_is_not_taken_for_done(
+        self, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        job_id = await queue(pool, "bob", 8)
+
+        async def fail(*_: object) -> None:
+            raise RuntimeError("killed")
+
+        with monkeypatch.context() as patch:
+            patch.setattr(admission, "_tell_reasons", fail)
+            with pytest.raises(RuntimeError, match="killed"):
+                await pool.plane.admission.lead_round()
+        assert await rows(pool, "SELECT * FROM allocations") == []
+        assert await pool.plane.admission.run_round() == 1
+        assert [row.job_id for row in await rows(pool, "SELECT job_id FROM allocations")] == [job_id]
+
     async def test_a_round_over_a_long_queue_takes_few_statements(self, pool: Pool) -> None:
         for _ in range(3):
             await queue(pool, "ann", 8)
@@ -259,7 +295,7 @@ class TestLeaders:
         report = await pool.plane.admission.lead_round()
         event.remove(Engine, "before_cursor_execute", note)
         assert (report.queued, report.grants) == (2001, 0)
-        assert len(statements) < 16, statements
+        assert len(statements) < 9, statements
 
 
 _SAVED = text(

@@ -1,8 +1,12 @@
 """Admission: the scheduler's decisions carried into the database, by one leader at a time."""
 
+import asyncio
+import contextlib
+import gc
 import json
+import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import islice
@@ -27,6 +31,7 @@ from steelyard.storage.tables import FlavorRow, NodeRow, NominationRow
 _LEADER_LOCK = 7_316_111
 _GRANTS_PER_ROUND = 200
 _EXPLAINED_POSITIONS = 20
+_FOLLOWING_SECONDS = 10.0
 _REASONS_PER_ROUND = 100
 """Where a round writes other rows, it tells so many fewer that are far back."""
 
@@ -51,53 +56,82 @@ class AdmissionService:
 
     A round is one transaction under an advisory lock, so that there is one leader, and a dead one is
     replaced as soon as PostgreSQL misses its connection. All that a leader knows is in the database: the
-    next one keeps its promises.
+    next one keeps its promises. What it has in memory of the queue only saves it reading.
+
+    Args:
+        database: for the nodes that agents report.
+        clock: the moment of a round.
+        lease: of the places that are granted.
+        rounds: for rounds, best of one connection, on which their statements stay prepared.
     """
 
-    def __init__(self, database: Database, clock: Clock = utc_now, lease: timedelta = DEFAULT_LEASE) -> None:
+    def __init__(
+        self,
+        database: Database,
+        clock: Clock = utc_now,
+        lease: timedelta = DEFAULT_LEASE,
+        rounds: Database | None = None,
+    ) -> None:
         self._database = database
+        self._rounds = rounds or database
         self._clock = clock
         self._lease = lease
         self._mirror = QueueMirror()
+        self._mirror_in_use = asyncio.Lock()
+        self._looked = -math.inf
 
     async def run_round(self) -> int:
         """Look at the pool and the queue, grant what can be granted; return how many jobs were."""
         return (await self.lead_round()).grants
 
     async def lead_round(self) -> RoundReport:
-        """As `run_round`; returns all that it did."""
-        async with self._database.transaction() as session:
+        """As `run_round`; returns all that it did. Who doesn't lead learns what is new in the queue."""
+        async with self._rounds.transaction() as session:
             leads = await session.scalar(
                 text("SELECT pg_try_advisory_xact_lock(:lock)"), {"lock": _LEADER_LOCK}
             )
             if not leads:
+                await self._follow(session)
                 return RoundReport(led=False)
-            now, began = self._clock(), time.perf_counter()
-            policy = scheduler_policy((await read_settings(session)).policy)
-            picture = await read_picture(session, now, policy, mirror=self._mirror)
-            read = time.perf_counter()
-            decisions = decide(picture.snapshot)
-            decided = time.perf_counter()
-            granted = await _apply(session, picture, decisions, now, self._lease)
-            return RoundReport(
-                led=True,
-                queued=len(picture.snapshot.queued),
-                grants=granted,
-                preemptions=len(decisions.preemptions),
-                more=len(decisions.grants) > _GRANTS_PER_ROUND,
-                read_seconds=read - began,
-                decide_seconds=decided - read,
-                apply_seconds=time.perf_counter() - decided,
-            )
+            async with self._mirror_in_use:
+                with _collecting_no_garbage():
+                    return await self._lead(session)
 
     async def look(self) -> None:
         """Read and decide, and do nothing; needs no lead. Who has done so leads its first round about as
         quickly as any, whenever the leader of now is gone."""
-        async with self._database.transaction() as session:
+        async with self._rounds.transaction() as session, self._mirror_in_use:
             policy = scheduler_policy((await read_settings(session)).policy)
             picture = await read_picture(session, self._clock(), policy, mirror=self._mirror)
+            decisions = decide(picture.snapshot)
+            decisions.first_waiting(_EXPLAINED_POSITIONS)
+            self._looked = time.monotonic()
+
+    async def _lead(self, session: AsyncSession) -> RoundReport:
+        now, began = self._clock(), time.perf_counter()
+        policy = scheduler_policy((await read_settings(session)).policy)
+        picture = await read_picture(session, now, policy, mirror=self._mirror)
+        read = time.perf_counter()
         decisions = decide(picture.snapshot)
-        decisions.first_waiting(_EXPLAINED_POSITIONS)
+        decided = time.perf_counter()
+        granted = await _apply(session, picture, decisions, now, self._lease)
+        return RoundReport(
+            led=True,
+            queued=len(picture.snapshot.queued),
+            grants=granted,
+            preemptions=len(decisions.preemptions),
+            more=len(decisions.grants) > _GRANTS_PER_ROUND,
+            read_seconds=read - began,
+            decide_seconds=decided - read,
+            apply_seconds=time.perf_counter() - decided,
+        )
+
+    async def _follow(self, session: AsyncSession) -> None:
+        if self._mirror_in_use.locked() or time.monotonic() - self._looked < _FOLLOWING_SECONDS:
+            return
+        async with self._mirror_in_use:
+            await self._mirror.refresh(session)
+            self._looked = time.monotonic()
 
     async def report_node(
         self,
@@ -134,6 +168,18 @@ class AdmissionService:
             )
             if agent_started_at is not None:
                 await session.execute(_BACK, {"name": name, "started": agent_started_at})
+
+
+@contextlib.contextmanager
+def _collecting_no_garbage() -> Generator[None]:
+    """Let a round not wait for a collection over all that the process holds; it comes right after."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
 
 
 _BACK = text(
@@ -236,6 +282,7 @@ _WORDS = {
     "fair_share": "its project holds more than its share",
     "priority": "of a higher priority in the same project",
     "turn": "of the same project, which has not had its turn; this one has",
+    "lent_turn": "which has not had its turn; this one has, beyond its project's quota",
 }
 
 

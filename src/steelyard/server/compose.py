@@ -264,6 +264,8 @@ class WorkerParts:
     token_sweeping: TokenSweepingService
     checkpoint_sweeping: CheckpointSweepingService
     admission: AdmissionService
+    rounds: Database
+    """One connection for the scheduler's rounds; closed by whoever runs the worker."""
     budgets: BudgetKeeper
     idleness: IdleKeeper
     promotions: PromotionParts
@@ -273,6 +275,7 @@ def build_worker(settings: Settings) -> WorkerParts:
     """Build a worker's services."""
     login = worker_login(settings.home, settings.worker_database_dsn, settings.database_dsn)
     ground = lay_ground(settings, "worker", _WORKER_POOL, login)
+    rounds = Database(login.dsn, pool_size=1, name="steelyard-scheduler", takes_on=login.takes_on)
     database, folders = ground.database, ground.folders
     mlflow = Mlflow(ground.mlflow)
     public_url = settings.public_url or ground.addresses.api_url
@@ -358,7 +361,8 @@ def build_worker(settings: Settings) -> WorkerParts:
         sweeping=sweeping,
         token_sweeping=token_sweeping,
         checkpoint_sweeping=CheckpointSweepingService(database, folders),
-        admission=AdmissionService(database, lease=timedelta(seconds=settings.lease_seconds)),
+        admission=AdmissionService(database, lease=timedelta(seconds=settings.lease_seconds), rounds=rounds),
+        rounds=rounds,
         budgets=keeper,
         idleness=IdleKeeper(database),
         promotions=promotions,

@@ -84,6 +84,7 @@ async def _run(settings: Settings) -> None:
     for task in (*tasks, looking):
         task.cancel()
     await asyncio.gather(*tasks, looking, return_exceptions=True)
+    await parts.rounds.close()
     await parts.ground.close()
     for task in done - {stopping}:
         task.result()
