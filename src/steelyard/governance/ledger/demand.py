@@ -23,10 +23,12 @@ class Demand:
 
     def seconds_for(self, unit: Unit, left: Decimal, price_per_gpu_hour: Decimal) -> int:
         """Return the longest runtime, in whole seconds, whose cost is at most `left` of a unit."""
-        per_second = self.gpus * self.times / SECONDS_PER_HOUR
+        per_hour = Decimal(self.gpus * self.times)
         if unit == "money":
-            per_second *= price_per_gpu_hour
-        return int((left / per_second).to_integral_value(ROUND_FLOOR)) if per_second else int(self.seconds)
+            per_hour *= price_per_gpu_hour
+        if not per_hour:
+            return int(self.seconds)
+        return int((left * SECONDS_PER_HOUR / per_hour).to_integral_value(ROUND_FLOOR))
 
 
 @dataclass(frozen=True)
