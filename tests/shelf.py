@@ -65,7 +65,13 @@ async def people(database: Database) -> None:
 
 
 async def shelve(
-    plane: ControlPlane, folder: Path, *, name: str = MODEL, by: Actor = TRAINER, measured: bool = True
+    plane: ControlPlane,
+    folder: Path,
+    *,
+    name: str = MODEL,
+    by: Actor = TRAINER,
+    measured: bool = True,
+    metrics: dict[str, float] | None = None,
 ) -> int:
     """Register a version of a model that `by` trained, measured in a suite of no gate; return its number."""
     body = canonical_json(script_spec("shelf"))
@@ -90,7 +96,7 @@ async def shelve(
                 path=str(files),
                 manifest_digest=manifest.digest(),
                 lineage={},
-                metrics={},
+                metrics=metrics or {},
             )
         )
         number = model.latest_version

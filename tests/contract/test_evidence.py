@@ -68,6 +68,25 @@ async def test_a_gate_that_pins_a_content_is_judged_by_that(plane: ControlPlane,
     assert promoted.state is PromotionState.PROMOTED, promoted.message
 
 
+async def test_what_its_training_measured_is_evidence_of_a_policy_beside_its_evaluations(
+    plane: ControlPlane, tmp_path: Path
+) -> None:
+    await set_gate(plane, Gate(metric="policy/kl", max=0.5))
+    near, far = {"policy/kl": 0.2, "policy/kl_n": 64.0}, {"policy/kl": 0.9, "policy/kl_n": 64.0}
+    states: list[PromotionState] = []
+    for metrics in (near, far, {}):
+        version = await shelve(plane, tmp_path, metrics=metrics)
+        states.append((await promote(plane, version, Alias.DEV)).state)
+    alone = await shelve(plane, tmp_path, metrics=near, measured=False)
+    states.append((await promote(plane, alone, Alias.DEV)).state)
+    assert states == [
+        PromotionState.PROMOTED,
+        PromotionState.GATE_FAILED,
+        PromotionState.NOT_ENOUGH_EVIDENCE,
+        PromotionState.NOT_ENOUGH_EVIDENCE,
+    ]
+
+
 async def test_the_incumbent_is_held_beside_by_what_was_measured_alike(
     plane: ControlPlane, tmp_path: Path
 ) -> None:

@@ -2,11 +2,21 @@
 
 from collections.abc import Mapping
 
-from steelyard.evals.evidence import MetricEvidence
+from steelyard.evals.evidence import Evidence, MetricEvidence, assemble
 from steelyard.kit.canonical import digest_json
 from steelyard.specs.gates import POLICY_KL
 
 _NORMAL_95 = 1.959963984540054
+
+
+def with_training(
+    evidence: Evidence | None, metrics: Mapping[str, float], lineage: Mapping[str, str]
+) -> Evidence | None:
+    """Return a version's evidence with what its training measured, which alone speaks for no model."""
+    trained = training_evidence(metrics, lineage)
+    if evidence is None or not trained:
+        return evidence
+    return assemble(evidence.model_digest, [*trained, *evidence.metrics.values()], evidence.others)
 
 
 def training_evidence(metrics: Mapping[str, float], lineage: Mapping[str, str]) -> list[MetricEvidence]:

@@ -10,6 +10,7 @@ from steelyard.evals.evidence import Evidence, MetricEvidence, evidence_of
 from steelyard.evals.gates import Incumbent, judge
 from steelyard.evals.merging import Merged, merge_gates
 from steelyard.evals.repository import organization_suites
+from steelyard.evals.training import with_training
 from steelyard.governance.access import ProjectId
 from steelyard.rollouts import repository
 from steelyard.rollouts.binding import Binding
@@ -56,6 +57,8 @@ async def gather(
         incumbent = await evidence_of(
             session, project, there.manifest_digest, trained_by=there.job_id, beside=evidence
         )
+        incumbent = with_training(incumbent, there.metrics, there.lineage)
+    evidence = with_training(evidence, subject.metrics, subject.lineage)
     binding = Binding(
         project=project,
         model=subject.name,
