@@ -1,4 +1,4 @@
-"""The ledger's arithmetic, at its bounds: amounts, demands, meters, periods, postings, standings, forecasts."""
+"""The ledger's arithmetic at its bounds: amounts, demands, meters, periods, postings, standings, forecasts."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -17,6 +17,7 @@ from steelyard.specs.budgets import BudgetSpec
 
 NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
 D = Decimal
+NOTHING = Amount()
 JUNE = Period(date(2026, 6, 1), date(2026, 6, 30))
 
 
@@ -30,7 +31,7 @@ def budget(**limits: Any) -> BudgetSpec:
     )
 
 
-def standing(spent: Amount, reserved: Amount = Amount(), now: datetime = NOON, **limits: Any) -> Standing:
+def standing(spent: Amount, reserved: Amount = NOTHING, now: datetime = NOON, **limits: Any) -> Standing:
     return Standing("p", budget(**limits) if limits else None, now, spent, reserved)
 
 
