@@ -1,4 +1,4 @@
-"""The ledger's arithmetic at its bounds: amounts, demands, meters, periods, postings, standings, forecasts."""
+"""The ledger's arithmetic at its bounds: amounts, demands, meters, periods, postings, forecasts."""
 
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
@@ -26,9 +26,10 @@ def amount(gpu_seconds: str | int = 0, money: str | int = 0) -> Amount:
 
 
 def budget(**limits: Any) -> BudgetSpec:
-    return BudgetSpec(
-        **{name: D(value) if isinstance(value, int) else value for name, value in limits.items()}
-    )
+    exact: dict[str, Any] = {
+        name: D(value) if isinstance(value, int) else value for name, value in limits.items()
+    }
+    return BudgetSpec(**exact)
 
 
 def standing(spent: Amount, reserved: Amount = NOTHING, now: datetime = NOON, **limits: Any) -> Standing:
@@ -193,7 +194,8 @@ class TestStandings:
         refusal = standing(amount(), gpu_hours=10, money=4).refusal(Demand(2, D(36000)), D(2))
         assert refusal
         assert refusal.details["fitting_max_runtime_seconds"] == 3600
-        assert set(refusal.details["units"]) == {"gpu_hours", "money"}
+        units: Any = refusal.details["units"]
+        assert set(units) == {"gpu_hours", "money"}
 
     @pytest.mark.parametrize(
         ("spent", "cost", "unit"),
@@ -219,7 +221,11 @@ class TestStandings:
         assert crossings(standing(amount(5, 5))) == []
 
     def test_outside_its_days_a_budget_allows_nothing(self) -> None:
-        days = {"period": "fixed", "starts_on": date(2026, 6, 10), "ends_on": date(2026, 6, 10)}
+        days: dict[str, Any] = {
+            "period": "fixed",
+            "starts_on": date(2026, 6, 10),
+            "ends_on": date(2026, 6, 10),
+        }
         for offset, closed in ((-1, True), (0, False), (1, True)):
             now = NOON + timedelta(days=offset)
             found = standing(amount(0, 5), now=now, money=10, soft_money=5, **days)
