@@ -354,6 +354,29 @@ class TestRefusals:
         assert outcome.reason is Reason.BAD_CONFIG
         assert "LlamaForCausalLM" in outcome.message
 
+    def test_an_adapter_of_a_reward_model_is_not_sharded(self, tmp_path: Path) -> None:
+        spec = _spec("reward", peft=_LORA, distributed={"strategy": "fsdp"})
+        assert (
+            "use strategy ddp" in self._refused(_run(tmp_path / "job", "reward", spec=spec), "reward").message
+        )
+
+    def test_kto_needs_answers_to_mismatch(self, tmp_path: Path) -> None:
+        spec = _spec("kto", training=TRAINING | {"per_device_train_batch_size": 1})
+        assert "to 2 or more" in self._refused(_run(tmp_path / "job", "kto", spec=spec), "kto").message
+
+    def test_ppo_trains_in_one_process(self, tmp_path: Path, reward_model: Path) -> None:
+        run = _run(
+            tmp_path / "job",
+            "ppo",
+            spec=_spec("ppo", **_online(reward_model)),
+            reward_model_path=str(reward_model),
+        )
+        told = json.loads(run.read_text())
+        told["spec"]["distributed"] = {"strategy": "ddp", "num_nodes": 1, "processes_per_node": 2}
+        run.write_text(json.dumps(told))
+        # Such a spec is refused where it is submitted, so the trainer can't even read it.
+        assert "distributed.strategy must be none" in self._refused(run, "ppo").message
+
     def test_groups_are_whole(self, tmp_path: Path, reward_model: Path) -> None:
         spec = _spec("grpo", **_online(reward_model, num_generations=3))
         run = _run(tmp_path / "job", "grpo", spec=spec, reward_model_path=str(reward_model))

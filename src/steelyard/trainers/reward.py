@@ -15,9 +15,11 @@ from datasets import Dataset
 from trl.trainer.reward_config import RewardConfig
 
 from steelyard.runtime.context import Context
+from steelyard.runtime.failures import bad_config
 from steelyard.runtime.session import conduct
 from steelyard.specs.methods import REWARD_ACCURACY
 from steelyard.specs.outcome import Outcome
+from steelyard.specs.states import Reason
 from steelyard.trainers.arguments import common_arguments
 from steelyard.trainers.callbacks import StepEnd
 from steelyard.trainers.course import leave_if_asked, run_course
@@ -56,6 +58,7 @@ class _RewardTraining:
         return run_course(self._context, self._prepare, self._measure)
 
     def _prepare(self, context: Context, orders: Orders, step_end: StepEnd) -> SteelyardRewardTrainer:
+        _refuse_sharded_adapter(orders)
         tokenizer: Any = load_tokenizer(orders.model_path, orders.model)
         arguments = _build_arguments(context, orders)
         context.enter("tokenizing")
@@ -85,6 +88,17 @@ class _RewardTraining:
             f"{REWARD_ACCURACY}_n": float(len(margins)),
             "reward/margin": fmean(margins),
         }
+
+
+def _refuse_sharded_adapter(orders: Orders) -> None:
+    # An adapter is merged at the end, and of sharded weights no rank has the whole.
+    if orders.spec.peft is not None and orders.spec.distributed.strategy == "fsdp":
+        raise bad_config(
+            Reason.BAD_CONFIG,
+            "Method reward merges its adapter, which sharded weights don't allow: use strategy ddp, or train "
+            "all weights.",
+            param="distributed.strategy",
+        )
 
 
 def _build_arguments(context: Context, orders: Orders) -> RewardConfig:
