@@ -152,16 +152,20 @@ class Round:
             if (job.project, shape) in self._blocks:
                 line.put_off_rack()
                 continue
+            first = line.rank()
             options = self._options(line.standing, shape)
             if self._start(job, lane, line, options.guaranteed):
+                line.recall(first)
                 return True
             if any(self._pool.find(group, shape) for group in options.lent):
                 return False
             if options.guaranteed:
                 if self._make_room(job, shape, line, options.guaranteed, PreemptionRule.RECLAIM):
+                    line.recall(first)
                     return True
                 self._block(job, shape, options)
-            line.put_off()
+            # As long as nothing starts, all of its shape fare like it.
+            line.put_off_rack()
         return False
 
     def _share_out(self) -> None:

@@ -34,7 +34,7 @@ class Rack:
 class ProjectLine:
     """The queued jobs of one project in order. Owned by one round and used up by it."""
 
-    __slots__ = ("_built", "_heap", "_lanes", "_now", "_policy", "_racks", "_resting", "standing")
+    __slots__ = ("_aside", "_built", "_heap", "_lanes", "_now", "_policy", "_racks", "_resting", "standing")
 
     def __init__(self, standing: Standing, now_seconds: float, policy: Policy) -> None:
         self.standing = standing
@@ -45,6 +45,7 @@ class ProjectLine:
         self._heap: list[tuple[Rank, int, Rack]] = []
         """Each rack by its first entry; a rack's number is never needed, as no two entries are equal."""
         self._resting: list[Rack] = []
+        self._aside: list[Rack] = []
         self._built = False
 
     def add(self, lane: Lane, jobs: Sequence[QueuedJob]) -> None:
@@ -96,20 +97,27 @@ class ProjectLine:
         heapq.heappop(rack.heap)
         self._settle(rack)
 
-    def put_off(self) -> None:
-        """Set the lane of the first job aside until `resume`."""
-        rack = self._heap[0][2]
-        rack.later.append(heapq.heappop(rack.heap))
-        self._settle(rack)
-
     def put_off_rack(self) -> None:
-        """Set all that is left of the first job's shape aside until `resume`."""
+        """Set all that is left of the first job's shape aside until `resume`, or `recall`."""
         rack = heapq.heappop(self._heap)[2]
         rack.later += rack.heap
         rack.heap = []
+        self._aside.append(rack)
+
+    def recall(self, first: Rank) -> None:
+        """Bring back, of the racks that were put off since the last recall, the jobs behind `first`: it has
+        started, so those behind it are to be looked at anew."""
+        for rack in self._aside:
+            rack.heap = [entry for entry in rack.later if entry[0] > first]
+            rack.later = [entry for entry in rack.later if entry[0] < first]
+            if rack.heap:
+                heapq.heapify(rack.heap)
+                heapq.heappush(self._heap, (rack.heap[0][0], rack.number, rack))
+        self._aside = []
 
     def resume(self) -> None:
         """Bring back what was put off."""
+        self._aside = []
         for rack in self._racks.values():
             if rack.later:
                 rack.heap += rack.later
