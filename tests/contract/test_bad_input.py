@@ -14,6 +14,9 @@ from steelyard.client.spec_file import load_spec_file
 from steelyard.storage.database import Database
 
 JOBS = "/v1/projects/default/jobs"
+EVER = {
+    "kind": "span", "starts_at": "0001-01-01T00:00:00+14:00", "ends_at": "9999-12-31T23:59:59-12:00",
+}  # fmt: skip
 ALL_TIME = {"starts_on": "0001-01-01", "ends_on": "9999-12-31"}
 
 
@@ -104,6 +107,8 @@ async def test_every_error_has_the_one_shape(
         ("POST", "/v1/projects/default/datasets/x/ingests", {"uploads": ["a\0"]}),
         ("POST", "/v1/projects/default/models/x/promotions", {"version": 10**30, "to": "dev"}),
         ("PUT", "/v1/projects/default/budget", {"period": "fixed", "gpu_hours": "1", **ALL_TIME}),
+        ("POST", "/v1/projects/default/freezes", {"reason": "x", "window": EVER}),
+        ("GET", "/v1/audit?since=0001-01-01T00:00:00%2B14:00", None),
         ("GET", f"/v1/projects/default/models/x/events?after={10**22}", None),
         ("GET", f"/v1/projects/default/models/x/versions/{10**20}/card", None),
         ("POST", f"/v1/projects/default/models/x/versions/{10**20}/verify", {}),

@@ -1,6 +1,6 @@
 """Who must agree before an alias moves, and when it may not move at all."""
 
-from datetime import datetime, time
+from datetime import UTC, datetime, time
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -42,12 +42,17 @@ class PolicyView(Message):
     updated_at: datetime | None
 
 
+_Moment = Annotated[
+    AwareDatetime, Field(ge=datetime(2000, 1, 1, tzinfo=UTC), lt=datetime(3000, 1, 1, tzinfo=UTC))
+]
+
+
 class SpanWindow(Spec):
     """From one moment to another."""
 
     kind: Literal["span"] = "span"
-    starts_at: AwareDatetime
-    ends_at: AwareDatetime
+    starts_at: _Moment
+    ends_at: _Moment
 
     @model_validator(mode="after")
     def _in_order(self) -> Self:
