@@ -1,23 +1,28 @@
 """The ledger's arithmetic at its bounds: amounts, demands, meters, periods, postings, forecasts."""
 
+import json
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from steelyard.client.spec_file import load_spec_file
 from steelyard.governance.ledger.amounts import Amount, cost_of, seconds_of
-from steelyard.governance.ledger.demand import FREE, Demand, Price, highest
+from steelyard.governance.ledger.demand import FREE, Demand, Price, demand_of, highest
 from steelyard.governance.ledger.forecast import forecast
 from steelyard.governance.ledger.meters import Meter, Share
 from steelyard.governance.ledger.periods import Period, day_of, period_of
 from steelyard.governance.ledger.postings import Account, Transaction, meter, release, reserve, total
 from steelyard.governance.ledger.standing import Crossing, Standing, crossings
 from steelyard.specs.budgets import BudgetSpec
+from steelyard.specs.job import JOB_SPEC, JobSpec
 
 NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
 D = Decimal
 NOTHING = Amount()
+EXAMPLES = Path(__file__).parents[3] / "examples" / "jobs"
 JUNE = Period(date(2026, 6, 1), date(2026, 6, 30))
 
 
@@ -34,6 +39,15 @@ def budget(**limits: Any) -> BudgetSpec:
 
 def standing(spent: Amount, reserved: Amount = NOTHING, now: datetime = NOON, **limits: Any) -> Standing:
     return Standing("p", budget(**limits) if limits else None, now, spent, reserved)
+
+
+def _example(job_type: str) -> JobSpec:
+    data = load_spec_file(EXAMPLES / f"{job_type}.yaml").data
+    launched = data.get("trial") or data.get("template") or data
+    launched["resources"] = {**launched.get("resources", {}), "gpus": 2}
+    if job_type not in ("eval_only", "rlhf"):
+        launched["distributed"] = {"strategy": "ddp", "num_nodes": 3, "processes_per_node": 2}
+    return JOB_SPEC.validate_json(json.dumps(data))
 
 
 class TestAmounts:
@@ -81,6 +95,25 @@ class TestDemands:
             more = Demand(demand.gpus, D(found + 1), demand.times).amount(D(price)).of(unit)
             assert fits <= D(left)
             assert more > D(left) or not demand.gpus
+
+    @pytest.mark.parametrize(
+        ("job_type", "gpus", "seconds", "times", "left"),
+        [
+            ("fine_tune", 6, 3600, 1, "3499.5"),
+            ("hpo", 6, 1800, 12, "21499.5"),
+            ("retrain", 6, 86400, 1, "86299.5"),
+            ("rlhf", 2, 7200, 1, "7099.5"),
+            ("eval_only", 2, 86400, 1, "86299.5"),
+        ],
+    )
+    def test_of_a_job_all_that_it_may_still_run(
+        self, job_type: str, gpus: int, seconds: int, times: int, left: str
+    ) -> None:
+        """Two GPUs on each of three nodes, of which an evaluation and a pipeline take one."""
+        spec = _example(job_type)
+        assert demand_of(spec) == Demand(gpus, D(seconds), times)
+        assert demand_of(spec, 100.5) == Demand(gpus, D(left))
+        assert demand_of(spec, 1e9) == Demand(gpus, D(0))
 
     def test_of_prices_the_highest_counts(self) -> None:
         dear, cheap = Price("a", D(3)), Price("b", D(2))
