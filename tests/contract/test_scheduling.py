@@ -137,10 +137,11 @@ class TestPromises:
         old = [await queue(pool, "bob", 8) for _ in range(2)]
         await pool.plane.admission.run_round()
         attempts = {job_id: await pool.launch(job_id, "0:1") for job_id in old}
-        await pass_time(pool, 440)
+        await pass_time(pool, 1400)
         fresh = await queue(pool, "bob", 8)
+        await pass_time(pool, 390)
         await pool.plane.admission.run_round()
-        assert await rows(pool, "SELECT * FROM preemptions") == [], "8 GPUs use a GPU-hour up in 450 seconds"
+        assert await rows(pool, "SELECT * FROM preemptions") == [], "8 GPUs use 4 GPU-hours in 1,800 seconds"
         said = " ".join((await pool.plane.services.queries.explain(ADMIN, "bob", fresh)).waiting_for)
         assert "this one has used 0.00: it may take the place of one of no higher priority" in said
 
@@ -164,7 +165,7 @@ class TestPromises:
         await pool.plane.admission.run_round()
         assert len(await rows(pool, "SELECT * FROM preemptions")) == 1, "who has had its turn takes no place"
         explained = await pool.plane.services.queries.explain(ADMIN, "bob", made.job_id)
-        assert "and this one has used 1.02" in " ".join(explained.waiting_for)
+        assert "and this one has used 4.02" in " ".join(explained.waiting_for)
 
     async def test_a_gang_is_made_room_for_by_all_in_its_way_at_once_and_each_is_told_once(
         self, pool: Pool
@@ -249,7 +250,7 @@ class TestLeaders:
         self, pool: Pool, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setattr(admission, "_FOLLOWING_SECONDS", 0.0)
-        follower = AdmissionService(pool.plane.database, pool.clock)
+        follower = AdmissionService(pool.plane.workers, pool.clock)
         await queue(pool, "bob", 8)
         await follower.look()
         async with pool.plane.database.transaction() as session:
@@ -263,6 +264,35 @@ class TestLeaders:
         held = {row.job_id for row in await rows(pool, "SELECT job_id FROM allocations")}
         assert first in held
         assert gone not in held
+
+    async def test_a_round_keeps_nobody_waiting_who_submits_reports_or_asks(
+        self, pool: Pool, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        running = await queue(pool, "bob", 8)
+        await pool.plane.admission.run_round()
+        attempt = await pool.launch(running, "0:1")
+        waiting = [await queue(pool, "ann", 8) for _ in range(2)]
+        written, over = asyncio.Event(), asyncio.Event()
+        tell = admission._tell_reasons  # pyright: ignore[reportPrivateUsage]
+
+        async def tell_and_wait(*given: Any) -> None:
+            await tell(*given)
+            written.set()
+            await over.wait()
+
+        monkeypatch.setattr(admission, "_tell_reasons", tell_and_wait)
+        leading = asyncio.create_task(pool.plane.admission.lead_round())
+        await written.wait()
+        # The round has written all that it writes, and holds its locks.
+        async with asyncio.timeout(30):
+            fresh = await queue(pool, "ann", 1)
+            assert not (await pool.report(attempt)).stop
+            await pool.plane.services.queries.explain(ADMIN, "ann", fresh)
+            await pool.plane.services.commands.set_priority(ADMIN, "ann", fresh, 900)
+        over.set()
+        assert (await leading).grants == 1
+        held = {row.job_id for row in await rows(pool, "SELECT job_id FROM allocations")}
+        assert len(held & {*waiting}) == 1
 
     async def test_what_a_failed_round_has_seen_is_not_taken_for_done(
         self, pool: Pool, monkeypatch: pytest.MonkeyPatch
