@@ -16,7 +16,7 @@ import torch
 from torch.nn.functional import kl_div
 
 from steelyard.specs.gates import POLICY_KL
-from steelyard.trainers.generation import Answers, Sampling, sample_answers
+from steelyard.trainers.generation import Answers, Sampling, answer_logits, sample_answers
 from steelyard.trainers.references import Reference
 from steelyard.trainers.scoring import Scored, mean_loss
 
@@ -59,29 +59,11 @@ def _divergences(policy: Any, reference: Reference, answers: Answers) -> list[Sc
     """Return each answer's divergence, summed over its tokens; as a likelihood, so with its sign turned."""
     was_training = policy.training
     policy.eval()
-    own_BAV = answer_log_probs(policy, answers)
+    own_BAV = answer_logits(policy, answers).log_softmax(dim=2)
     policy.train(was_training)
     with reference.active() as model:
-        other_BAV = answer_log_probs(model, answers)
+        other_BAV = answer_logits(model, answers).log_softmax(dim=2)
     kl_BA = kl_div(other_BAV, own_BAV, reduction="none", log_target=True).sum(dim=2)
     totals = (kl_BA * answers.answer_mask).sum(dim=1).tolist()
     counts = answers.answer_mask.sum(dim=1).tolist()
     return [Scored(-float(total), int(count)) for total, count in zip(totals, counts, strict=True)]
-
-
-def answer_log_probs(model: Any, answers: Answers, temperature: float = 1.0) -> torch.Tensor:
-    """Return the log-probabilities (B, A, V) of the tokens at the places of the answers, in float32."""
-    logits_BTV = model(**inputs_of(answers)).logits
-    logits_BAV = logits_BTV[:, answers.prompt_length - 1 : -1].float()
-    return torch.log_softmax(logits_BAV / temperature, dim=2)
-
-
-def inputs_of(answers: Answers) -> dict[str, Any]:
-    """Return what a model is called with: positions count from a prompt's first token, padding apart."""
-    positions_BT = (answers.mask.cumsum(dim=1) - 1).clamp(min=0)
-    return {
-        "input_ids": answers.ids,
-        "attention_mask": answers.mask,
-        "position_ids": positions_BT,
-        "use_cache": False,
-    }

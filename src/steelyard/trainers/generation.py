@@ -1,7 +1,7 @@
 """Answers sampled from a model.
 
 Shapes: B prompts of a batch, P tokens of the longest prompt (the others padded on the left), A tokens of the
-longest answer, T = P + A.
+longest answer, T = P + A, V words.
 """
 # ruff: noqa: N803, N806 - capital suffixes name the shapes of tensors
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -13,6 +13,8 @@ from typing import Any
 
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
+
+from steelyard.trainers.scoring import keeps_logits
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,21 @@ def sample_answers(model: Any, prompts: Sequence[Sequence[int]], sampling: Sampl
         ids_BT = model.generate(input_ids=ids_BP, attention_mask=mask_BP, generation_config=config)
     answer_mask_BA, ended_B = _mask_after_end(ids_BT[:, longest:], sampling.end_token_id)
     return Answers(ids_BT, torch.cat([mask_BP, answer_mask_BA], dim=1), answer_mask_BA, ended_B)
+
+
+def answer_logits(model: Any, answers: Answers) -> torch.Tensor:
+    """Return the logits (B, A, V) that a model gives the tokens of the answers, in float32."""
+    width = answers.answer_mask.shape[1]
+    kept = {"logits_to_keep": width + 1} if keeps_logits(model) else {}
+    logits_BTV = model(
+        input_ids=answers.ids,
+        attention_mask=answers.mask,
+        # Counted from a prompt's first token, padding apart.
+        position_ids=(answers.mask.cumsum(dim=1) - 1).clamp(min=0),
+        use_cache=False,
+        **kept,
+    ).logits
+    return logits_BTV[:, -width - 1 : -1].float()
 
 
 def _mask_after_end(answers_BA: torch.Tensor, end_token_id: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -95,6 +95,12 @@ def picks(options: Sequence[Scored], *, normalised: bool) -> int:
     return values.index(max(values))
 
 
+def keeps_logits(model: Any) -> bool:
+    """Whether a model can be asked for the logits of some places alone (`logits_to_keep`)."""
+    base = model.get_base_model() if hasattr(model, "get_base_model") else model
+    return "logits_to_keep" in inspect.signature(base.forward).parameters
+
+
 def _batches(sequences: Sequence[Sample]) -> list[list[Sample]]:
     """Cut a list sorted by length so that rows times the longest stays within the budget."""
     batches: list[list[Sample]] = []
@@ -130,14 +136,9 @@ def _score_batch(model: Any, batch: list[Sample], pad_token_id: int) -> list[Sco
 def _logits(model: Any, ids_BT: torch.Tensor, mask_BT: torch.Tensor, kept: torch.Tensor) -> torch.Tensor:
     # Without use_cache=False some models let rows of one batch see each other.
     inputs = {"input_ids": ids_BT, "attention_mask": mask_BT.long(), "use_cache": False}
-    if _can_keep(model):
+    if keeps_logits(model):
         return model(**inputs, logits_to_keep=kept).logits.float()
     return model(**inputs).logits[:, kept].float()
-
-
-def _can_keep(model: Any) -> bool:
-    base = model.get_base_model() if hasattr(model, "get_base_model") else model
-    return "logits_to_keep" in inspect.signature(base.forward).parameters
 
 
 def _padded(rows: Sequence[Sequence[int]], width: int, filler: int, device: torch.device) -> torch.Tensor:

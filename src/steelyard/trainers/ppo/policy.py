@@ -5,7 +5,6 @@ Shapes: B answers, A tokens of the longest, T tokens with their prompts, V words
 # ruff: noqa: N806 - capital suffixes name the shapes of tensors
 # pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
 
-import inspect
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,8 +12,7 @@ import torch
 from peft import PeftModel
 from torch import Tensor, nn
 
-from steelyard.trainers.divergence import inputs_of
-from steelyard.trainers.generation import Answers
+from steelyard.trainers.generation import Answers, answer_logits
 
 
 @dataclass(frozen=True)
@@ -39,7 +37,6 @@ class Policy:
         self.model = model
         self._temperature = temperature
         causal: Any = model.get_base_model() if isinstance(model, PeftModel) else model
-        self._keeps = "logits_to_keep" in inspect.signature(causal.forward).parameters
         self._states: list[Tensor] = []
         # The states that the words are read off, whatever the model does to its logits afterwards.
         causal.get_output_embeddings().register_forward_pre_hook(self._catch)
@@ -55,7 +52,7 @@ class Policy:
 
     def judge(self, answers: Answers) -> Judged:
         """Judge answers as the policy stands now."""
-        logits_BAV = token_logits(self.model, answers, keeps=self._keeps) / self._temperature
+        logits_BAV = answer_logits(self.model, answers) / self._temperature
         states_BAH = self._take_states(answers)
         log_BAV = torch.log_softmax(logits_BAV, dim=2)
         chosen_BA1 = answers.ids[:, answers.prompt_length :, None]
@@ -75,15 +72,8 @@ class Policy:
         return states[:, -answers.answer_mask.shape[1] - 1 : -1]
 
 
-def token_logits(model: Any, answers: Answers, *, keeps: bool) -> Tensor:
-    """Return logits (B, A, V) of the tokens of the answers, in float32."""
-    width = answers.answer_mask.shape[1]
-    kept = {"logits_to_keep": width + 1} if keeps else {}
-    return model(**inputs_of(answers), **kept).logits[:, -width - 1 : -1].float()
-
-
 @torch.no_grad()
 def token_log_probs(model: Any, answers: Answers, temperature: float) -> Tensor:
     """Return the log-probabilities (B, A) that a model gives the tokens of the answers."""
-    log_BAV = torch.log_softmax(token_logits(model, answers, keeps=False) / temperature, dim=2)
+    log_BAV = torch.log_softmax(answer_logits(model, answers) / temperature, dim=2)
     return log_BAV.gather(2, answers.ids[:, answers.prompt_length :, None])[:, :, 0]
