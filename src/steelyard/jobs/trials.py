@@ -77,7 +77,7 @@ async def best_number(session: AsyncSession, job: JobRow, spec: HpoSpec) -> int 
     """Return the number of the trial that would be chosen now; of equal ones the first."""
     direction = "ASC" if spec.search.direction == "minimize" else "DESC"
     query = text(
-        f"SELECT child_key FROM ({_TRIALS}) trials WHERE state = 'succeeded' AND {_IS_FINITE}"  # noqa: S608 - no text of a caller's
+        f"SELECT child_key FROM ({_SUCCEEDED}) trials WHERE {_IS_FINITE}"  # noqa: S608 - no text of a caller's
         f" ORDER BY value {direction}, child_key LIMIT 1"
     )
     key = await session.scalar(query, _arguments(job, spec))
@@ -125,6 +125,18 @@ _TRIALS = """
         ORDER BY step DESC LIMIT 1
     ) last ON true
     WHERE job.parent_id = CAST(:parent AS TEXT)
+"""
+# Of each that has measured something, the curve isn't read.
+_SUCCEEDED = """
+    SELECT job.child_key,
+        coalesce((job.metrics ->> CAST(:tuned AS TEXT))::double precision,
+                 (job.metrics ->> CAST(:metric AS TEXT))::double precision,
+                 CASE WHEN CAST(:own_curve AS BOOLEAN) THEN (
+                     SELECT value FROM trial_points WHERE job_id = job.id AND name = CAST(:curve AS TEXT)
+                     ORDER BY step DESC LIMIT 1
+                 ) END) AS value
+    FROM jobs job
+    WHERE job.parent_id = CAST(:parent AS TEXT) AND job.state = 'succeeded'
 """
 _IS_FINITE = "(value IS NOT NULL AND value > '-Infinity' AND value < 'Infinity')"
 _BY_NUMBER = text(
