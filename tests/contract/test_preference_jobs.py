@@ -174,8 +174,10 @@ async def test_a_reward_model_is_a_version_of_its_own_kind(
             spec = _spec(method, dataset) | {"model": {"name_or_path": name}}
             param, words = await _refusal(client, spec)
             assert (param, "scores texts and writes none" in words) == ("model.name_or_path", True)
-        param, _ = await _refusal(client, _pipeline(model={"name_or_path": name}))
-        assert param == "model.name_or_path"
+        writing = {key: value for key, value in _spec("sft").items() if key not in ("method", "training")}
+        for spec in (_pipeline(), {**writing, "type": "eval_only", "evaluation": {"suites": ["safety"]}}):
+            param, _ = await _refusal(client, spec | {"model": {"name_or_path": name}})
+            assert param == "model.name_or_path"
 
 
 async def test_nothing_but_a_reward_model_of_the_project_scores(

@@ -10,8 +10,8 @@ _OF_METHODS: dict[str, tuple[str, ...]] = {
     "reward": (REWARD_ACCURACY, "reward/margin"),
     "dpo": ("rewards/accuracies", "rewards/margins", "rewards/loss", POLICY_KL),
     "kto": ("rewards/accuracies", "rewards/margins", POLICY_KL),
-    "ppo": (POLICY_KL,),
-    "grpo": (POLICY_KL,),
+    "ppo": ("policy/reward", "policy/reward_gain", POLICY_KL),
+    "grpo": ("policy/reward", "policy/reward_gain", POLICY_KL),
 }
 LOSSES = ("train/loss", "eval/loss")
 """What has a curve."""
@@ -36,8 +36,10 @@ def measured(trial: FineTuneSpec) -> list[str]:
 
 
 def _own(trial: FineTuneSpec) -> list[str]:
+    # What PPO minimizes says nothing of how good a policy is, so its trainer names no loss.
+    loss = [] if trial.method == "ppo" else ["train/loss"]
     looks = [] if trial.training.eval_steps is None else ["eval/loss"]
-    return ["train/loss", *looks, *_OF_METHODS.get(trial.method, ())]
+    return [*loss, *looks, *_OF_METHODS.get(trial.method, ())]
 
 
 def _suites(trial: FineTuneSpec) -> list[str]:

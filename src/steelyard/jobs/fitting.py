@@ -109,6 +109,11 @@ def _require_pairs(block: RewardModelBlock, dataset: DatasetVersion) -> None:
         )
 
 
+def is_own_code(spec: Fitted) -> bool:
+    """Whether a spec runs a script of one's own."""
+    return isinstance(spec, FineTuneSpec) and spec.method == "script"
+
+
 def _method_of(spec: Fitted) -> str:
     if isinstance(spec, EvalOnlySpec):
         return "eval_only"
@@ -118,8 +123,11 @@ def _method_of(spec: Fitted) -> str:
 
 
 def _models_of(spec: Fitted) -> Iterator[tuple[str, str, bool]]:
-    """Yield path of the field, name of the model, and whether it is to be a reward model."""
-    if spec.model is not None:
+    """Yield path of the field, name of the model, and whether it is to be a reward model.
+
+    What one's own script does with a model is its own affair.
+    """
+    if spec.model is not None and not is_own_code(spec):
         yield "model.name_or_path", spec.model.name_or_path, False
     if isinstance(spec, FineTuneSpec) and spec.online is not None:
         yield "online.reward_model", spec.online.reward_model, True

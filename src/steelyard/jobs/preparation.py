@@ -104,6 +104,8 @@ class PreparationService:
                 reward = await find_model(session, project, self._folders, _reward_name(spec))
             except InvalidSpec as error:
                 return Prepared(False, Reason.MODEL_NOT_FOUND, error.message)
+        if why := _why_not_in_roles(spec, known, reward):
+            return Prepared(False, Reason.BAD_CONFIG, why)
         prepared: dict[str, Any] = {"ready": True}
         lineage: dict[str, str] = {}
         if dataset is not None:
@@ -190,8 +192,6 @@ class PreparationService:
         self, known: KnownModel, prepared: dict[str, Any], lineage: dict[str, str], *, adapters: bool
     ) -> Prepared | None:
         """Use a model that the platform made itself; an adapter gets its base beside it."""
-        if why := why_not_in_role(known.name, known.method, scores=False):
-            return Prepared(False, Reason.BAD_CONFIG, why)
         damage = await asyncio.to_thread(self._pull, known)
         if damage is not None:
             return Prepared(False, Reason.MODEL_DAMAGED, f"{known.name} is damaged: {damage.message}")
@@ -216,8 +216,6 @@ class PreparationService:
         self, known: KnownModel, prepared: dict[str, Any], lineage: dict[str, str]
     ) -> Prepared | None:
         """Have the scorer on this node, whole; its digest is part of what the policy is made of."""
-        if why := why_not_in_role(known.name, known.method, scores=True):
-            return Prepared(False, Reason.BAD_CONFIG, why)
         damage = await asyncio.to_thread(self._pull, known)
         if damage is not None:
             told = f"{known.name} is damaged: {damage.message}; train it again and name its new version"
@@ -317,6 +315,20 @@ def _trial_of(job: JobRow) -> FineTuneSpec | None:
 
 def _model_name(spec: dict[str, Any]) -> str | None:
     return spec["model"]["name_or_path"] if spec.get("model") else None
+
+
+def _why_not_in_roles(
+    spec: dict[str, Any], known: KnownModel | None, reward: KnownModel | None
+) -> str | None:
+    """Say which model can't play its part, or return None. It may have come since submission.
+
+    What one's own script does with a model is its own affair.
+    """
+    if reward is not None and (why := why_not_in_role(reward.name, reward.method, scores=True)):
+        return why
+    if known is None or spec.get("method") == "script":
+        return None
+    return why_not_in_role(known.name, known.method, scores=False)
 
 
 def _reward_name(spec: dict[str, Any]) -> str | None:

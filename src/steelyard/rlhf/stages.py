@@ -60,7 +60,8 @@ def weighing_of(spec: RlhfSpec) -> EvaluationBlock:
     """Return what the policy is weighed by: the job's suites and gates, and all safety probes."""
     block = spec.evaluation or EvaluationBlock(suites=[SAFETY])
     suites = block.suites if SAFETY in block.suite_names else [*block.suites, SAFETY]
-    gates = [*block.gates, Gate(metric=SAFETY_RATE, min=spec.safety.min_pass_rate)]
+    safety = spec.safety
+    gates = [*block.gates, Gate(metric=SAFETY_RATE, min=safety.min_pass_rate, confidence=safety.confidence)]
     if spec.safety.max_kl is not None:
         gates.append(Gate(metric=POLICY_KL, max=spec.safety.max_kl))
     return block.model_copy(update={"suites": suites, "gates": gates})

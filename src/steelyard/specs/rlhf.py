@@ -74,5 +74,7 @@ class SafetyBlock(Spec):
 
     min_pass_rate: Annotated[float, Field(ge=0.0, le=1.0)] = 0.95
     """Share of the cases of all safety probes that the policy must pass."""
+    confidence: Annotated[float, Field(ge=0.5, lt=1.0)] | None = None
+    """`min_pass_rate` must be kept by the one-sided confidence limit. Unset: by the share itself."""
     max_kl: Annotated[float, Field(gt=0.0)] | None = None
     """Greatest mean divergence from the reference, in nats per token."""

@@ -73,7 +73,8 @@ def test_first_comes_the_reward_model_with_what_the_job_says() -> None:
 
 
 def test_then_the_policy_against_the_version_that_was_registered() -> None:
-    spec = spec_of("ppo", safety={"min_pass_rate": 0.7, "max_kl": 2.0}, register_as={"model_name": "voice"})
+    safety = {"min_pass_rate": 0.7, "confidence": 0.9, "max_kl": 2.0}
+    spec = spec_of("ppo", safety=safety, register_as={"model_name": "voice"})
 
     step = next_step(spec, [child("reward_model", JobState.SUCCEEDED, GOOD)])
 
@@ -86,8 +87,8 @@ def test_then_the_policy_against_the_version_that_was_registered() -> None:
     assert made.register_as.model_name == "voice"
     assert made.evaluation is not None
     assert made.evaluation.suites == ["safety"]
-    bounds = {gate.metric: (gate.min, gate.max) for gate in made.evaluation.gates}
-    assert bounds == {"safety/pass_rate": (0.7, None), "policy/kl": (None, 2.0)}
+    bounds = {gate.metric: (gate.min, gate.max, gate.confidence) for gate in made.evaluation.gates}
+    assert bounds == {"safety/pass_rate": (0.7, None, 0.9), "policy/kl": (None, 2.0, None)}
 
 
 @pytest.mark.parametrize("method", ["dpo", "kto"])
