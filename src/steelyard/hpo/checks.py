@@ -132,6 +132,8 @@ def _pruning_has_a_curve(spec: HpoSpec) -> Fault | None:
         )
     if name == "eval/loss" and spec.trial.training.eval_steps is None:
         return Fault("trial.training.eval_steps", "pruning by eval/loss needs the steps between two looks")
+    if not is_measured(name, spec.trial):
+        return Fault("search.pruning.metric", f"method {spec.trial.method} tells no {name} on its way")
     return None
 
 

@@ -135,6 +135,23 @@ def test_a_fault_is_named_with_its_path(spec: HpoSpec, param: str, words: str) -
     assert caught.value.param == param
 
 
+def test_ppo_has_no_loss_to_be_pruned_by() -> None:
+    trial = {
+        "method": "ppo",
+        "dataset": {"ref": "pairs@v1", "format": "preference"},
+        "training": {"max_steps": 9},
+        "online": {"reward_model": "models/judge@1"},
+        "evaluation": None,
+    }
+    pruned = search_spec(metric="policy/kl", trial=trial, pruning=ASHA | {"metric": "train/loss"})
+
+    with pytest.raises(InvalidSpec, match="ppo tells no train/loss") as caught:
+        require_searchable(pruned)
+
+    assert caught.value.param == "search.pruning.metric"
+    require_searchable(search_spec(metric="policy/kl", trial=trial))
+
+
 def test_what_a_trial_may_use_is_said_under_trial() -> None:
     spec = search_spec()
     gpus = spec.resources.model_copy(update={"gpus": 1})
