@@ -107,20 +107,25 @@ class QueueMirror:
     def queue(self, nominations: Mapping[str, tuple[str, ...]]) -> JobQueue:
         """Return the queue, in which those have a claim who have been promised nodes."""
         claims: list[QueuedJob] = []
-        lanes: dict[Lane, Sequence[QueuedJob]] = {}
+        lines: dict[Lane, _Line] = {}
         for job_id, nodes in nominations.items():
             entry = self._entries.get(job_id)
-            if entry is None:
-                continue
-            line, moment = entry.line, entry.moment
-            claims.append(replace(line.pattern, id=job_id, submitted_seconds=moment, nominated_nodes=nodes))
-            if line.lane not in lanes:
-                rest = [each for each in line.arrived if each[1] not in nominations]
-                lanes[line.lane] = Arrivals(line.pattern, rest)
+            if entry is not None:
+                line, moment = entry.line, entry.moment
+                job = replace(line.pattern, id=job_id, submitted_seconds=moment, nominated_nodes=nodes)
+                claims.append(job)
+                lines[line.lane] = line
         if not claims:
             return JobQueue(self._lanes)
-        lanes = {lane: jobs for lane, jobs in (self._lanes | lanes).items() if jobs}
-        return JobQueue({**lanes, **JobQueue.of(claims).lanes})
+        lanes = self._lanes.copy()
+        for lane, line in lines.items():
+            rest = [each for each in line.arrived if each[1] not in nominations]
+            if rest:
+                lanes[lane] = Arrivals(line.pattern, rest)
+            else:
+                del lanes[lane]
+        lanes.update(JobQueue.of(claims).lanes)
+        return JobQueue(lanes)
 
     def crowds(self) -> Iterable[Crowd]:
         """Return all crowds, none of which is empty."""
