@@ -1,5 +1,7 @@
 """Sixty-four clients at once, over HTTP, against one budget and one quota, admitted by real rounds.
 
+Some of them submit searches, whose trials draw on what their search has reserved.
+
 The ledger has to add up at every moment, and what the project holds never passes its quota.
 """
 
@@ -7,25 +9,33 @@ import asyncio
 import contextlib
 import random
 from collections import Counter
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
 import httpx
 import pytest
-from sqlalchemy import Engine, text
+from sqlalchemy import ColumnElement, Engine, select, text
 from tests.control_plane import ADMIN, LEASE_SECONDS, serve
 from tests.gpu_pool import FLAVOR, Attempt, HandClock, Pool, gpu_spec, open_pool
+from tests.households import plain_step, search_spec
 
 from steelyard.governance.ledger import repository
+from steelyard.jobs.families import FamilyService, FamilyStanding
+from steelyard.kit.errors import Overloaded
+from steelyard.specs.families import Child, FamilyStep
+from steelyard.specs.job import HpoSpec
 from steelyard.specs.outcome import OutcomeKind
 from steelyard.specs.pool import QuotaChange
-from steelyard.specs.states import JobState, Reason
+from steelyard.specs.states import TERMINAL_STATES, JobState, Reason
 from steelyard.storage.database import Database
+from steelyard.storage.tables import JobRow
 
 CLIENTS = 64
 JOBS_EACH = 2
+SEARCHES, TRIALS = 0.2, 2
+"""Part of the jobs that are searches, and their trials."""
 NODES = 4
 NOMINAL, BORROWING_LIMIT = 8, 4
 BOUND = NOMINAL + BORROWING_LIMIT
@@ -74,6 +84,7 @@ async def test_a_crowd_on_one_budget_never_passes_it_and_leaves_nothing_reserved
     assert 0 < figures["money"].spent <= Decimal("9.5")
     assert crowd.answers[402] > 0
     assert crowd.answers[202] >= 10
+    assert crowd.searched > 0
     await _require_settled(pool, crowd)
     # Without a quota the same crowd holds more, so the bound is one that bound.
     assert NOMINAL < await _most_held(pool) <= BOUND
@@ -106,6 +117,11 @@ class _Crowd:
         self.answers: Counter[int] = Counter()
         self.jobs: list[str] = []
         self.held = 0
+        self.searched = 0
+        self.searches: list[str] = []
+        database = pool.plane.database
+        self._families = FamilyService(database, {"hpo": plain_step}, pool.clock)
+        self._dying = FamilyService(database, {"hpo": _step_and_die}, pool.clock)
         self.cut_at: Decimal | None = None
 
     async def run(self) -> None:
@@ -120,6 +136,9 @@ class _Crowd:
                 stop.set()
                 await beside
         await self._pool.keeper.run_round()
+        for parent in self.searches:
+            # A held search that has nothing left to run goes on, and so to its end.
+            await self._look(parent)
 
     async def _keep(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -132,12 +151,37 @@ class _Crowd:
     async def _client(self, http: httpx.AsyncClient) -> None:
         for _ in range(JOBS_EACH):
             gpus, seconds = self._draw.choice((1, 2, 4, 8)), self._draw.choice((30, 120, 600))
-            answer = await http.post("/v1/projects/default/jobs", json=gpu_spec(gpus, seconds))
+            searches = self._draw.random() < SEARCHES
+            spec = search_spec(TRIALS, TRIALS, gpus, seconds) if searches else gpu_spec(gpus, seconds)
+            answer = await http.post("/v1/projects/default/jobs", json=spec)
             self.answers[answer.status_code] += 1
             assert answer.status_code in (202, 402, *_BUSY_STATUSES), answer.text
             if answer.status_code == 202:
                 self.jobs.append(answer.json()["id"])
-                await self._live(http, answer.json()["id"], seconds)
+                live = self._live_as_family if searches else self._live
+                await live(http, answer.json()["id"], seconds)
+
+    async def _live_as_family(self, http: httpx.AsyncClient, parent: str, seconds: int) -> None:
+        """Live as a search: looks between all that its trials do; some workers die before their commit."""
+        self.searches.append(parent)
+        while not (standing := await self._look(parent)).over:
+            if standing.chosen is not None:
+                self.searched += 1
+                await self._families.note_registration(parent, 0, accepted=True)
+            if standing.state is JobState.PAUSED:
+                return
+            for child in await self._rows(JobRow.parent_id == parent):
+                self.jobs += [child.id] if child.id not in self.jobs else []
+                if JobState(child.state) not in TERMINAL_STATES:
+                    await self._live(http, child.id, seconds)
+            if self._draw.random() < 0.1:
+                await http.post(f"/v1/projects/default/jobs/{parent}/cancel")
+
+    async def _look(self, parent: str) -> FamilyStanding:
+        if self._draw.random() < 0.3:
+            with contextlib.suppress(_Killed):
+                await self._dying.advance(parent, 0)
+        return await self._families.advance(parent, 0)
 
     async def _live(self, http: httpx.AsyncClient, job: str, seconds: int) -> None:
         if self._draw.random() < 0.2:
@@ -167,17 +211,36 @@ class _Crowd:
             spent = (await self._pool.standing())["gpu_hours"].spent
             await self._pool.set_budget(gpu_hours=f"{spent:.5f}")
             self.cut_at = (await self._pool.standing())["gpu_hours"].spent
-        return (await self._pool.report(attempt)).stop
+        try:
+            return (await self._pool.report(attempt)).stop
+        except Overloaded:
+            return False  # it tells more with its next report
+
+    async def _rows(self, condition: ColumnElement[bool]) -> list[JobRow]:
+        """Read jobs as the worker does, which waits its turn for a connection."""
+        async with self._pool.plane.database.transaction() as session:
+            return list(await session.scalars(select(JobRow).where(condition).order_by(JobRow.id)))
 
     async def _end_job(self, job: str, target: JobState) -> None:
-        view = await self._pool.job(job)
-        if view.status_reason == Reason.BUDGET_EXHAUSTED:
+        (row,) = await self._rows(JobRow.id == job)
+        if row.status_reason in (Reason.BUDGET_EXHAUSTED, Reason.FAMILY_PAUSED):
             self.held += 1
             target = JobState.PAUSED
+        if row.state == JobState.CANCELLING:
+            target = JobState.CANCELLED
         for state in (target, JobState.FAILED):
             moved = await self._pool.plane.lifecycle.move(job, 0, state, None, "over", release=True)
             if moved.moved:
                 return
+
+
+class _Killed(Exception):
+    """Stands for a worker that dies in the middle of a look."""
+
+
+def _step_and_die(spec: HpoSpec, children: Sequence[Child]) -> FamilyStep:
+    plain_step(spec, children)
+    raise _Killed
 
 
 async def _require_settled(pool: Pool, crowd: _Crowd) -> None:

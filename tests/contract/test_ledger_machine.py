@@ -53,6 +53,8 @@ class Job:
     orders: int = 0
     holds: bool = True
     attempt: str | None = None
+    parent: "Job | None" = None
+    """The job on whose reservation this one draws."""
 
 
 class _Killed(Exception):
@@ -117,6 +119,31 @@ class Ledger(RuleBasedStateMachine):
         if self._reserve(job):
             self._jobs.append(job)
 
+    @precondition(lambda self: self._families())
+    @rule(data=st.data(), killed=st.booleans())
+    def make_child(self, data: st.DataObject, killed: bool) -> None:
+        """Let a search make a trial, which draws on what it holds; perhaps the worker dies once before."""
+        parent = data.draw(st.sampled_from(self._families()))
+        demand = Demand(parent.demand.gpus, parent.demand.seconds)
+        child = Job(f"job_{next(_numbers)}", demand, holds=False, parent=parent)
+
+        async def act(session: AsyncSession) -> None:
+            await accounting.draw_on(session, self._project, child.id, parent.id)
+            if killed:
+                raise _Killed
+
+        self._do(act)
+        if not killed:
+            self._jobs.append(child)
+
+    @precondition(lambda self: self._ended_families())
+    @rule(data=st.data())
+    def end_family(self, data: st.DataObject) -> None:
+        """End a search whose trials are all at rest, and with it what it holds."""
+        parent = data.draw(st.sampled_from(self._ended_families()))
+        self._do(lambda session: accounting.release(session, self._project, parent.id, self._now))
+        self._jobs = [job for job in self._jobs if job is not parent and job.parent is not parent]
+
     @precondition(lambda self: self._resting())
     @rule(data=st.data())
     def resume(self, data: st.DataObject) -> None:
@@ -171,6 +198,11 @@ class Ledger(RuleBasedStateMachine):
         if then == "requeue":
             return
         job.holds = False
+        if job.parent is not None:
+            # It releases nothing: that is its parent's to do.
+            self._do(lambda session: accounting.release(session, self._project, job.id, self._now))
+            self._jobs.remove(job)
+            return
         for _ in range(2 if then == "end twice" else 1):
             self._do(lambda session: accounting.release(session, self._project, job.id, self._now))
         if then != "pause":
@@ -191,6 +223,7 @@ class Ledger(RuleBasedStateMachine):
             assert held.remaining.gpu_seconds >= 0
             assert held.remaining.money >= 0
             assert job.holds or held.remaining.is_zero
+            assert job.parent is None or held.remaining.is_zero
 
     def _reserve(self, job: Job) -> bool:
         before = self._standing()
@@ -222,10 +255,17 @@ class Ledger(RuleBasedStateMachine):
         return [job for job in self._jobs if job.attempt is not None]
 
     def _idle(self) -> list[Job]:
-        return [job for job in self._jobs if job.attempt is None and job.holds]
+        return [job for job in self._jobs if job.attempt is None and (job.parent or job).holds]
 
     def _resting(self) -> list[Job]:
-        return [job for job in self._jobs if job.attempt is None and not job.holds]
+        return [job for job in self._jobs if job.attempt is None and not job.holds and job.parent is None]
+
+    def _families(self) -> list[Job]:
+        return [job for job in self._jobs if job.parent is None and job.holds and job.demand.times > 1]
+
+    def _ended_families(self) -> list[Job]:
+        at_work = {id(job.parent) for job in self._running()}
+        return [job for job in self._families() if job.attempt is None and id(job) not in at_work]
 
     def _do(self, act: Callable[[AsyncSession], Awaitable[Answer]]) -> Answer:
         async def run() -> Answer | None:
