@@ -159,7 +159,8 @@ def measure(surrogate: Surrogate, tasks: Sequence[str], seeds: int) -> dict[str,
         block = spec_of("random", 10**6).search
         chance = surrogate.finals(task, [random_point(block, number) for number in range(_RANDOM_POINTS)])
         found = {
-            (arm, seed): run_search(spec_of(arm, seed), surrogate, task)
+            # Every cell has draws of its own, the same for all arms that draw at random.
+            (arm, seed): run_search(spec_of(arm, int(task) * 1000 + seed), surrogate, task)
             for arm in ARMS
             for seed in range(seeds)
         }

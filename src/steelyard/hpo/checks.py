@@ -19,6 +19,9 @@ from steelyard.specs.search import Choice, FloatRange, IntRange, Parameter
 
 _MOST_PROBES = 1000
 """Points that are tried: a submission has to answer at once, and each trial is checked when it is made."""
+_MOST_PARAMETERS = 64
+_MOST_CHOICES = 256
+_MOST_VALUES = 10**12
 
 
 @dataclass(frozen=True)
@@ -69,9 +72,15 @@ def _paths_are_open(spec: HpoSpec) -> Fault | None:
 
 def _parameters_can_be_drawn(spec: HpoSpec) -> Fault | None:
     find = _fault_in_grid if spec.search.algorithm == "grid" else _fault_in_draws
+    if len(spec.search.parameters) > _MOST_PARAMETERS:
+        return Fault("search.parameters", f"a search has {_MOST_PARAMETERS} parameters at most")
     for path, parameter in ordered(spec.search):
         if isinstance(parameter, Choice) and len(set(map(repr, parameter.values))) < len(parameter.values):
             return Fault(f"{_param(path)}.values", "names a value twice")
+        if isinstance(parameter, Choice) and len(parameter.values) > _MOST_CHOICES:
+            return Fault(f"{_param(path)}.values", f"a choice has {_MOST_CHOICES} values at most")
+        if parameter.size is not None and parameter.size > _MOST_VALUES:
+            return Fault(_param(path), f"a range has {_MOST_VALUES:.0e} values at most; take a wider step")
         fault = find(_param(path), parameter)
         if fault is not None:
             return fault

@@ -1,7 +1,7 @@
 """The search block of an HPO job."""
 
 import math
-from decimal import Decimal
+from fractions import Fraction
 from typing import Annotated, Literal, Self
 
 from pydantic import Field, model_validator
@@ -41,7 +41,7 @@ class FloatRange(Spec):
         """
         if self.step is None:
             return None
-        return int((Decimal(str(self.high)) - Decimal(str(self.low))) // Decimal(str(self.step))) + 1
+        return (Fraction(str(self.high)) - Fraction(str(self.low))) // Fraction(str(self.step)) + 1
 
 
 class IntRange(Spec):

@@ -92,6 +92,26 @@ CASES: list[tuple[HpoSpec, str, str]] = [
         "twice",
     ),
     (
+        searched("training.seed", {"type": "choice", "values": list(range(300))}),
+        "search.parameters.training.seed.values",
+        "256 values at most",
+    ),
+    (
+        searched("training.weight_decay", {"type": "float", "low": 0.0, "high": 1e300, "step": 1e-300}),
+        "search.parameters.training.weight_decay",
+        "wider step",
+    ),
+    (
+        searched("training.warmup_steps", {"type": "int", "low": 0, "high": 10**400}),
+        "search.parameters.training.warmup_steps",
+        "wider step",
+    ),
+    (
+        search_spec(parameters={f"training.{number}": RATE for number in range(65)}),
+        "search.parameters.training.0",
+        "no field",
+    ),
+    (
         search_spec(metric="choices/accuracy"),
         "search.metric",
         "it measures train/loss, eval/loss, heldout/loss, heldout/perplexity",
