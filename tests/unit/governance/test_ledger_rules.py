@@ -15,8 +15,8 @@ from steelyard.governance.ledger.forecast import forecast
 from steelyard.governance.ledger.meters import Meter, Share
 from steelyard.governance.ledger.periods import Period, day_of, period_of
 from steelyard.governance.ledger.postings import Account, Transaction, meter, release, reserve, total
-from steelyard.governance.ledger.standing import Crossing, Standing, crossings
-from steelyard.specs.budgets import BudgetSpec
+from steelyard.governance.ledger.standing import Crossing, Standing, crossings, hard_limit, soft_limit
+from steelyard.specs.budgets import UNITS, BudgetSpec
 from steelyard.specs.job import JOB_SPEC, JobSpec
 
 NOON = datetime(2026, 6, 10, 12, tzinfo=UTC)
@@ -26,7 +26,7 @@ EXAMPLES = Path(__file__).parents[3] / "examples" / "jobs"
 JUNE = Period(date(2026, 6, 1), date(2026, 6, 30))
 
 
-def amount(gpu_seconds: str | int = 0, money: str | int = 0) -> Amount:
+def amount(gpu_seconds: str | int | Decimal = 0, money: str | int = 0) -> Amount:
     return Amount(D(gpu_seconds), D(money))
 
 
@@ -229,6 +229,41 @@ class TestStandings:
         assert refusal.details["fitting_max_runtime_seconds"] == 3600
         units: Any = refusal.details["units"]
         assert set(units) == {"gpu_hours", "money"}
+
+    def test_a_refusal_says_all_numbers(self) -> None:
+        found = standing(amount(1800, 1), amount(3600, 2), gpu_hours=2, money=4)
+        refusal = found.refusal(Demand(2, D(1800), 3), D(2))
+        assert refusal
+        assert refusal.message == (
+            "project p: the budget of 2 GPU-hours from 2026-06-01 to 2026-06-30 has 0.5 left (spent 0.5,"
+            " reserved 1); asked for: 3 (2 GPUs for at most 1800 s, 3 times). limits.max_runtime_seconds of"
+            " 300 would fit; or have the budget raised ('steelyard budget set')"
+        )
+        assert refusal.details["units"] == {
+            "gpu_hours": {"limit": "2", "spent": "0.5", "reserved": "1", "left": "0.5", "asked": "3"},
+            "money": {"limit": "4", "spent": "1", "reserved": "2", "left": "1", "asked": "6"},
+        }
+        once = found.refusal(Demand(1, D(3600)), D(0))
+        assert once
+        assert "(1 GPUs for at most 3600 s)" in once.message
+
+    @pytest.mark.parametrize(("left", "said"), [(1, "of 1 would fit"), ("0.999", "Nothing fits")])
+    def test_a_second_is_something_that_fits(self, left: int | str, said: str) -> None:
+        refusal = standing(amount(D(3600) - D(left)), gpu_hours=1).refusal(Demand(1, D(60)), D(0))
+        assert refusal
+        assert said in refusal.message
+
+    def test_outside_its_days_a_refusal_says_which_they_are(self) -> None:
+        days: dict[str, Any] = {"period": "fixed", "starts_on": date(2026, 7, 1), "ends_on": date(2026, 7, 9)}
+        refusal = standing(amount(), gpu_hours=9, **days).refusal(Demand(1, D(60)), D(0))
+        assert refusal
+        assert "the budget is for 2026-07-01 to 2026-07-09, and today is not in it" in refusal.message
+
+    def test_limits_are_those_of_the_budget_whatever_the_day(self) -> None:
+        both = budget(gpu_hours=2, soft_gpu_hours=1, money=4, soft_money=3)
+        assert [hard_limit(both, unit) for unit in UNITS] == [2, 4]
+        assert [soft_limit(both, unit) for unit in UNITS] == [1, 3]
+        assert hard_limit(None, "money") is soft_limit(None, "money") is None
 
     @pytest.mark.parametrize(
         ("spent", "cost", "unit"),
