@@ -3,7 +3,8 @@
 An event-driven simulator of one pool of 8-GPU nodes. Every policy sees the same jobs, packs nodes in the
 same way (fullest first) and decides at the same cadence. Nobody knows how long a job will run.
 
-- `steelyard`: the platform's own `decide`, each tenant's nominal quota an equal part of the pool.
+- `steelyard`: the platform's own `decide`. Half of the pool is guaranteed, each tenant's nominal quota an
+  equal part of that; the other half is lent to whom the rules choose (`--guaranteed`).
 - `fifo`: strict first come, first served; what is behind the head waits for it.
 - `priority`: highest priority first, then first come; who doesn't fit is passed.
 - `lowest_usage`: the tenant that holds the fewest GPUs first; who doesn't fit is passed.
@@ -55,6 +56,8 @@ STOP_SECONDS = 30.0
 RESTART_SECONDS = 90.0
 SHORTEST_SECONDS = 60.0
 FLAVOR = "gpu"
+GUARANTEED = 0.5
+"""The part of the pool that is nominal quota, unless `--guaranteed` says otherwise."""
 
 Placed = tuple[str, tuple[int, ...]]
 """A job's id and the indices of its nodes."""
@@ -99,7 +102,7 @@ class Scheduling(Protocol):
 class Ours:
     """`decide` with the snapshot that the platform would give it."""
 
-    def __init__(self, gpus: int, tenants: list[str], policy: Policy) -> None:
+    def __init__(self, gpus: int, tenants: list[str], policy: Policy, guaranteed: float = GUARANTEED) -> None:
         self._nodes = [_node(i, size) for i, size in enumerate(_sizes(gpus))]
         self._index = {node.name: i for i, node in enumerate(self._nodes)}
         self._queue = JobQueue({})
@@ -113,7 +116,7 @@ class Ours:
         self._used = dict.fromkeys(tenants, 0.0)
         self._held = dict.fromkeys(tenants, 0)
         self._clock = 0.0
-        self._quota = (Quota(FLAVOR, gpus // len(tenants)),)
+        self._quota = (Quota(FLAVOR, int(guaranteed * gpus / len(tenants))),)
         self._arrived: list[QueuedJob] = []
 
     def submit(self, run: Run) -> None:
@@ -430,11 +433,13 @@ def measure(
     )
 
 
-def policies(jobs: list[TraceJob], gpus: int) -> dict[str, Callable[[], Scheduling]]:
+def policies(
+    jobs: list[TraceJob], gpus: int, guaranteed: float = GUARANTEED
+) -> dict[str, Callable[[], Scheduling]]:
     """Return how to make each policy, ours first."""
     tenants = sorted(by_tenant(jobs))
     return {
-        "steelyard": lambda: Ours(gpus, tenants, Policy()),
+        "steelyard": lambda: Ours(gpus, tenants, Policy(), guaranteed),
         "fifo": lambda: Greedy(gpus, lambda job, held: (job.submitted_seconds,), strict=True),
         "priority": lambda: Greedy(
             gpus, lambda job, held: (-job.priority, job.submitted_seconds), strict=False
@@ -489,7 +494,7 @@ def main() -> None:
     jobs = [_within(job, arguments.gpus) for job in jobs]
     alone = alone_seconds(jobs, arguments.gpus)
     results: list[Figures] = []
-    for name, make in policies(jobs, arguments.gpus).items():
+    for name, make in policies(jobs, arguments.gpus, arguments.guaranteed).items():
         figures = measure(name, jobs, arguments.gpus, arguments.days, make(), alone)
         results.append(figures)
         if arguments.json:
@@ -505,6 +510,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--days", type=float, default=14.0, help="length of the trace's window (14)")
     parser.add_argument("--jobs", type=int, help="jobs of the synthetic trace (1,786 a day)")
     parser.add_argument("--seed", type=int, default=7, help="of the synthetic trace and of priorities (7)")
+    parser.add_argument(
+        "--guaranteed", type=float, default=GUARANTEED, help="part of the pool that is nominal quota (0.5)"
+    )
     parser.add_argument("--json", action="store_true", help="one JSON object per policy, one per line")
     parser.add_argument("--queue", type=int, help="measure one round over so many queued jobs instead")
     parser.add_argument(

@@ -75,7 +75,7 @@ class TestFlavorsAndRules:
         assert (await http.put("/v1/pool/settings", json=shown)).status_code == 200
         again = (await http.get("/v1/pool")).json()["settings"]
         assert (again["currency"], again["policy"]["min_runtime_seconds"]) == ("CHF", 5.0)
-        assert again["policy"]["preemption"] == ["reclaim", "priority", "turn"]
+        assert again["policy"]["preemption"] == ["reclaim", "priority", "turn", "lent_turn"]
         wrong = await http.put("/v1/pool/settings", json={"policy": {"usage_weight": 2}})
         assert (wrong.status_code, wrong.json()["error"]["param"]) == (422, "policy.usage_weight")
 

@@ -24,6 +24,8 @@ def scheduler_policy(policy: PoolPolicy) -> Policy:
         preemption=frozenset(PreemptionRule(rule) for rule in policy.preemption),
         priority_margin=policy.priority_margin,
         turn_gpu_seconds=policy.turn_gpu_seconds,
+        turn_wait_seconds=policy.turn_wait_seconds,
+        turn_advance=policy.turn_advance,
         usage_half_life_seconds=policy.usage_half_life_seconds,
         usage_weight=policy.usage_weight,
         entry_penalty_seconds=policy.entry_penalty_seconds,

@@ -87,9 +87,17 @@ def _turn(lane: Lane, policy: Policy) -> str:
         f"of equal priority those go first that have used less than {turn:g} {unit} so far, and this one has"
         f" used {used:.2f}"
     )
-    if PreemptionRule.TURN not in policy.preemption or had_its_turn(lane.ran_seconds, gpus, policy):
+    if had_its_turn(lane.ran_seconds, gpus, policy):
         return text
-    return text + ": it may take the place of one of no higher priority that has used more"
+    if PreemptionRule.TURN in policy.preemption:
+        text += ": it may take the place of one of no higher priority that has used more"
+    if PreemptionRule.LENT_TURN in policy.preemption:
+        text += (
+            f"; of what is lent, its project is served as if its score were a {policy.turn_advance:g}th, and"
+            f" after {policy.turn_wait_seconds:g} s it may take such a place from a project beyond its quota"
+            f" that has more than a {policy.turn_advance:g}th of the share"
+        )
+    return text
 
 
 def _quota(

@@ -86,21 +86,32 @@ class PoolPolicy(Spec):
     """A job that has run for less since its last start is never preempted."""
     eviction_cap: Annotated[int, Field(ge=0, le=1000)] = 3
     """A job that was evicted so many times is never preempted again."""
-    preemption: list[Literal["reclaim", "fair_share", "priority", "turn"]] = ["reclaim", "priority", "turn"]
+    preemption: list[Literal["reclaim", "fair_share", "priority", "turn", "lent_turn"]] = [
+        "reclaim",
+        "priority",
+        "turn",
+        "lent_turn",
+    ]
     """For whom others must leave: a project below its nominal quota; one with the lower share; within a
-    project the higher priority, and at no lower priority who has not had its turn."""
+    project the higher priority, and at no lower priority who has not had its turn; and beyond quotas who has
+    not had its turn, of whatever project."""
     priority_margin: Annotated[int, Field(ge=1, le=1000)] = 1
     """How much higher a job's priority must be to preempt another of its project."""
-    turn_gpu_seconds: Seconds = 3600.0
+    turn_gpu_seconds: Seconds = 4 * 3600.0
     """A job that has used so many GPU-seconds (seconds, without GPUs) has had its turn: of equal priority,
     those that have not go first."""
+    turn_wait_seconds: Seconds = 300.0
+    """How long a job waits before others must leave for its turn."""
+    turn_advance: Annotated[float, Field(ge=1.0, le=1000.0)] = 4.0
+    """Beyond quotas, a project whose first job has not had its turn counts as if its score were divided by
+    this."""
     usage_half_life_seconds: Annotated[float, Field(ge=60.0, le=366 * 86400.0)] = 7 * 86400.0
     """In so long past use loses half its weight."""
     usage_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.5
     """0: what projects hold now decides; 1: what they used lately."""
     entry_penalty_seconds: Seconds = 300.0
     """Use that a job is charged with in advance when it starts."""
-    ageing_grace_seconds: Seconds = 24 * 3600.0
+    ageing_grace_seconds: Seconds = 7 * 86400.0
     """How long a job waits before its priority begins to grow."""
     ageing_points_per_hour: Annotated[float, Field(ge=0.0, le=1000.0)] = 5.0
     patience_seconds: Seconds = 7 * 86400.0

@@ -3,7 +3,8 @@
 1. Jobs for which earlier preemptions make room get it, or keep their claim to it.
 2. Guaranteed: projects in order of score start what stays within their nominal quotas, and reclaim
    from borrowers what free capacity doesn't cover.
-3. Shared: what is left is lent, the project with the lowest score first, its highest priority first.
+3. Shared: what is left is lent, the project with the lowest score first, its highest priority first. The
+   score of a project whose first job has not had its turn counts as a part of what it is.
    The first job of a group that doesn't fit has nodes kept for it; smaller ones behind it fill the rest.
 """
 
@@ -17,10 +18,12 @@ from steelyard.compute.scheduler.explanation import BlockKind, Explanation
 from steelyard.compute.scheduler.lines import ProjectLine
 from steelyard.compute.scheduler.pool import Group, Pool
 from steelyard.compute.scheduler.preemption import Plan, Preemptor
-from steelyard.compute.scheduler.priorities import Rank, rank, waited_seconds
+from steelyard.compute.scheduler.priorities import Rank, lent_score, rank, waited_seconds
 from steelyard.compute.scheduler.queue import JobQueue, Lane, QueuedJob, Shape
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import PreemptionRule, Snapshot
+
+_BETWEEN_PROJECTS = PreemptionRule.FAIR_SHARE, PreemptionRule.LENT_TURN
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,7 +184,8 @@ class Round:
 
     def _push(self, heap: list[tuple[float, Rank, str]], name: str, line: ProjectLine) -> None:
         if line.top() is not None:
-            heapq.heappush(heap, (self._standings.score(line.standing), line.rank(), name))
+            score = lent_score(self._standings.score(line.standing), line.rank(), self._policy)
+            heapq.heappush(heap, (score, line.rank(), name))
 
     def _serve_shared(self, line: ProjectLine) -> None:
         """Serve the project's first job, and drop those behind it that are blocked like others before."""
@@ -225,8 +229,9 @@ class Round:
             return
         if self._make_room_among_own(job, shape, line):
             return
-        if self._make_room(job, shape, line, list(options), PreemptionRule.FAIR_SHARE):
-            return
+        for rule in _BETWEEN_PROJECTS:
+            if self._make_room(job, shape, line, list(options), rule):
+                return
         self._block(job, shape, options)
         line.skip()
 

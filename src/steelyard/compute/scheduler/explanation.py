@@ -7,7 +7,7 @@ from enum import StrEnum
 from steelyard.compute.scheduler.decisions import Cause, Waiting, WaitingCode
 from steelyard.compute.scheduler.lines import ProjectLine
 from steelyard.compute.scheduler.pool import Pool, is_large_enough
-from steelyard.compute.scheduler.priorities import Rank, rank
+from steelyard.compute.scheduler.priorities import Rank, lent_score, rank
 from steelyard.compute.scheduler.queue import JobQueue, Lane, QueuedJob, Shape, SpotPolicy
 from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import Allocation, Policy
@@ -97,7 +97,7 @@ class Explanation:
             line = self._waiting_in(name, wanted)
             ahead = Ahead(self._standings, self._standings.of(name), self._pool)
             if (first := next(line, None)) is not None:
-                heap.append((ahead.score(), first[0], name, ahead, first, line))
+                heap.append((self._due(ahead, first[0]), first[0], name, ahead, first, line))
         heapq.heapify(heap)
         while heap:
             _, _, name, ahead, (_, job, lane), line = heap[0]
@@ -108,7 +108,11 @@ class Explanation:
                 continue
             if len(heap) > 1:
                 ahead.add(lane.shape)
-            heapq.heapreplace(heap, (ahead.score(), following[0], name, ahead, following, line))
+            due = self._due(ahead, following[0])
+            heapq.heapreplace(heap, (due, following[0], name, ahead, following, line))
+
+    def _due(self, ahead: "Ahead", first: Rank) -> float:
+        return lent_score(ahead.score(), first, self._policy)
 
     def _waiting_in(self, project: str, shapes: list[Shape]) -> Iterator[_Entry]:
         for entry in self._lines[project].walk(shapes):

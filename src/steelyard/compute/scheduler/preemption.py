@@ -1,6 +1,6 @@
 """Who leaves for whom. Plans the fewest preemptions that make room for one job, or none.
 
-Four rules:
+Five rules:
 
 - reclaim: the preemptor stays within its nominal quota, the victim's project is beyond its own.
 - fair share (Kueue's LessThanOrEqualToFinalShare, made strict): with the new job the preemptor's share
@@ -8,6 +8,8 @@ Four rules:
 - priority: within a project, strictly higher over lower, by the priorities that people gave. Ageing
   doesn't count, because a victim ages too.
 - turn: within a project, and of no higher priority, who has not had its turn over who has.
+- lent turn: the same between projects, the victim's beyond its nominal quota. With the new job the
+  preemptor's share, divided by the advance that turns have, is at most what is left to the victim's project.
 
 None of them can undo its own move at once, but mixed they could: a job that was guaranteed when it
 started may be the youngest of a project that has borrowed since. So there is an order beside them. Who
@@ -29,6 +31,8 @@ from steelyard.compute.scheduler.shares import Standing, Standings
 from steelyard.compute.scheduler.snapshot import Allocation, Policy, PreemptionRule
 
 _WITHIN_PROJECT = frozenset((PreemptionRule.PRIORITY, PreemptionRule.TURN))
+_OF_PROJECT = _WITHIN_PROJECT | {PreemptionRule.LENT_TURN}
+"""Whether there is a victim depends on whose the job is, beside its shape and strength."""
 _SEARCHES = 40
 """How often a round looks for victims in earnest; what is not reached then comes in a later round."""
 
@@ -139,10 +143,16 @@ class Preemptor:
         return found
 
     def _is_due_a_turn(self, job: QueuedJob, shape: Shape) -> bool:
-        """Whether it has a turn left, or a new one, as it has waited for longer than anybody should."""
+        """Whether it has waited in vain for room that comes by itself, and has a turn left.
+
+        Who has waited for longer than anybody should has a new one.
+        """
+        waited = waited_seconds(job, self._pool.now_seconds)
+        if waited < self._policy.turn_wait_seconds:
+            return False
         if not had_its_turn(job.ran_seconds, shape.gpus * shape.nodes, self._policy):
             return True
-        return waited_seconds(job, self._pool.now_seconds) >= self._policy.patience_seconds
+        return waited >= self._policy.patience_seconds
 
     def _has_had_its_turn(self, allocation: Allocation) -> bool:
         ran = self._pool.now_seconds - allocation.started_seconds
@@ -174,20 +184,30 @@ class Preemptor:
                 if name != job.project
             )
         mine = _share_with(standing, flavor, shape)
-        return any(self._standings.of(name).share() > mine for name in self._index if name != job.project)
+        if rule is PreemptionRule.FAIR_SHARE:
+            return any(self._has_more(name, mine) for name in self._index if name != job.project)
+        if not self._is_due_a_turn(job, shape):
+            return False
+        mine /= self._policy.turn_advance
+        others = (name for name in self._index if name != job.project)
+        return any(self._has_more(name, mine) and self._with_turn(name) for name in others)
+
+    def _has_more(self, project: str, share: float) -> bool:
+        return self._standings.of(project).share() > share
 
     def _search(
         self, job: QueuedJob, shape: Shape, standing: Standing, group: Group, rule: PreemptionRule
     ) -> Plan | None:
         if not self._worth_trying(job, shape, standing, group, rule):
             return None
-        own = job.project if rule in _WITHIN_PROJECT else ""
+        own = job.project if rule in _OF_PROJECT else ""
         search = (rule, own, shape, group.key)
         strength = self._strength(job, shape, standing, group, rule)
         if self._searches_left == 0 or self._failed.get(search, -math.inf) >= strength:
             return None
         self._searches_left -= 1
-        trial = _Trial(self._pool, self._standings, group, shape, standing, rule)
+        advance = self._policy.turn_advance if rule is PreemptionRule.LENT_TURN else 1.0
+        trial = _Trial(self._pool, self._standings, group, shape, standing, rule, advance)
         above = self._above(job)
         plan = trial.run(self._eligible(job, standing, rule, above))
         if plan is None and not above:
@@ -234,6 +254,9 @@ class Preemptor:
         elif rule is PreemptionRule.TURN:
             turned = self._with_turn(standing.name)
             found = {standing.name: [a for a in turned if a.priority <= job.priority]}
+        elif rule is PreemptionRule.LENT_TURN:
+            others = (name for name in self._index if name != standing.name)
+            found = {name: turned for name in others if (turned := self._with_turn(name))}
         else:
             found = {name: victims for name, victims in self._index.items() if name != standing.name}
         if not above:
@@ -252,6 +275,7 @@ class _Trial:
         shape: Shape,
         standing: Standing,
         rule: PreemptionRule,
+        advance: float = 1.0,
     ) -> None:
         self._pool = pool
         self._standings = standings
@@ -261,7 +285,7 @@ class _Trial:
         self._rule = rule
         self._members = frozenset(group.indices)
         self._fitting: set[int] = set()
-        self._mine = _share_with(standing, group.key.flavor, shape)
+        self._mine = _share_with(standing, group.key.flavor, shape) / advance
 
     def run(self, by_project: dict[str, list[Allocation]]) -> Plan | None:
         pool, shape = self._pool, self._shape

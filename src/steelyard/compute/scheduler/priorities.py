@@ -31,6 +31,18 @@ def had_its_turn(ran_seconds: float, gpus: int, policy: Policy, evictions: int =
     return ran_seconds * max(1, gpus) >= policy.turn_gpu_seconds * _LONGER**evictions
 
 
+def lent_score(score: float, first: Rank, policy: Policy) -> float:
+    """Return what projects are ordered by where GPUs are lent, lowest first.
+
+    Args:
+        score: the project's.
+        first: the rank of its first job.
+        policy: the rules' numbers.
+    """
+    _, turned, *_ = first
+    return score if turned else score / policy.turn_advance
+
+
 def rank(job: QueuedJob, now_seconds: float, policy: Policy) -> Rank:
     """Return the sort key: higher effective priority first, then who hasn't had its turn, then first come."""
     effective = effective_priority(job, now_seconds, policy)

@@ -36,6 +36,9 @@ class PreemptionRule(StrEnum):
     TURN = "turn"
     """Both are of one project and the victim's priority is no higher; it has had its turn since it started,
     and the other one has had none: see `Policy.turn_gpu_seconds`."""
+    LENT_TURN = "lent_turn"
+    """As `TURN`, but of another project, which holds beyond its nominal quota: with the other one, that one's
+    project has at most `Policy.turn_advance` times the share that is left to the victim's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,17 +51,27 @@ class Policy:
     eviction_cap: int = 3
     """A job that was evicted so many times is never preempted again."""
     preemption: frozenset[PreemptionRule] = frozenset(
-        (PreemptionRule.RECLAIM, PreemptionRule.PRIORITY, PreemptionRule.TURN)
+        (
+            PreemptionRule.RECLAIM,
+            PreemptionRule.PRIORITY,
+            PreemptionRule.TURN,
+            PreemptionRule.LENT_TURN,
+        )
     )
     """The kinds that are switched on. `FAIR_SHARE` costs evictions and, on the Philly trace, a fifth of
     mean completion time beside quotas that guarantee as much; it is for pools without quotas."""
     priority_margin: int = 1
     """How much higher a job's priority must be to preempt another of its project."""
-    turn_gpu_seconds: float = 3600.0
+    turn_gpu_seconds: float = 4 * 3600.0
     """A job that has used so many GPU-seconds has had its first turn: of equal priority, those that have not
     go first. Most jobs are over by then, so nobody needs to know how long a job will run (least attained
     service, after Gu et al., Tiresias, NSDI 2019). It keeps its place for a whole turn from each start; each
     is four times as long as the one before."""
+    turn_wait_seconds: float = 300.0
+    """How long a job waits before others leave for its turn: where much ends, room comes by itself."""
+    turn_advance: float = 4.0
+    """Where GPUs are lent, a project whose first job has not had its turn counts as if its score were divided
+    by this: jobs that are over soon get up to so much more of what is lent than those that run for days."""
     usage_half_life_seconds: float = 7 * 86400.0
     """The half-life by which `Project.decayed_*_seconds` were decayed."""
     usage_weight: float = 0.5
@@ -66,8 +79,9 @@ class Policy:
     entry_penalty_seconds: float = 300.0
     """A job is charged so many seconds of use in advance when it starts, so that a burst of starts
     counts before it has run."""
-    ageing_grace_seconds: float = 24 * 3600.0
-    """How long a job waits before its priority begins to grow."""
+    ageing_grace_seconds: float = 7 * 86400.0
+    """How long a job waits before its priority begins to grow: shorter, and in a pool that is overloaded for
+    days everybody's has grown, and whoever came first goes first, however long it runs."""
     ageing_points_per_hour: float = 5.0
     """Points of priority that a job gains for every hour that it waits beyond the grace."""
     patience_seconds: float = 7 * 86400.0

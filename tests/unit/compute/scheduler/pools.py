@@ -21,7 +21,12 @@ from steelyard.compute.scheduler.priorities import had_its_turn, waited_seconds
 
 GB = 10**9
 NOW = 1_000_000.0
-EAGER = Policy(min_runtime_seconds=0.0, eviction_cap=10**6, preemption=frozenset(PreemptionRule))
+EAGER = Policy(
+    min_runtime_seconds=0.0,
+    eviction_cap=10**6,
+    preemption=frozenset(PreemptionRule),
+    turn_wait_seconds=0.0,
+)
 """Every preemption allowed at once and without end: what stops is stopped by the rules themselves."""
 
 
@@ -206,9 +211,13 @@ def _check_victims(snapshot: Snapshot, decisions: Decisions) -> None:
         if preemption.reason is PreemptionRule.PRIORITY:
             assert victim.project == wanted.project
             assert victim.priority + policy.priority_margin <= wanted.priority
-        elif preemption.reason is PreemptionRule.TURN:
-            assert victim.project == wanted.project
-            assert victim.priority <= wanted.priority
+        elif preemption.reason in (PreemptionRule.TURN, PreemptionRule.LENT_TURN):
+            if preemption.reason is PreemptionRule.TURN:
+                assert victim.project == wanted.project
+                assert victim.priority <= wanted.priority
+            else:
+                assert victim.project != wanted.project
+            assert waited_seconds(wanted, snapshot.now_seconds) >= policy.turn_wait_seconds
             fresh = not had_its_turn(wanted.ran_seconds, wanted.gpus * wanted.nodes, policy)
             assert fresh or waited_seconds(wanted, snapshot.now_seconds) >= policy.patience_seconds
             ran, held = snapshot.now_seconds - victim.started_seconds, victim.placements

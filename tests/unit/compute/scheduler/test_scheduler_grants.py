@@ -82,7 +82,7 @@ def test_a_project_of_weight_zero_gets_what_nobody_else_wants() -> None:
 
 
 def test_waiting_raises_priority_only_after_the_grace() -> None:
-    old = job("old", gpus=8, at=-30 * 3600.0, priority=500)
+    old = job("old", gpus=8, at=-174 * 3600.0, priority=500)
     new = job("new", gpus=8, priority=520)
     assert granted(decide(scene([node("n")], [old, new]))) == ["old"]
     newer = job("old", gpus=8, at=-23 * 3600.0, priority=500)
