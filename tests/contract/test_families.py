@@ -388,6 +388,50 @@ class TestMoney:
         assert quota.would_borrow_gpus == 8
 
 
+class TestViews:
+    async def test_explain_says_how_many_do_what_and_why_the_first_waits(self, house: Household) -> None:
+        for number in range(2):
+            await house.pool.start(await house.pool.submit(gpus=8), f"0:{number}")
+        parent, (first, second) = await begun(house, gpus=8)
+        await house.pool.plane.lifecycle.move(second, 0, JobState.QUEUED, None, "waiting")
+        await house.pool.plane.lifecycle.move(first, 0, JobState.QUEUED, None, "waiting")
+        view = await house.pool.plane.services.queries.explain(ADMIN, "default", parent)
+        assert "children: 2 queued" in view.summary
+        assert view.waiting_for[0].startswith(f"trial-0000 ({first}) is the first that waits: queued at")
+        assert len(view.waiting_for) > 1
+
+    async def test_explain_names_the_child_that_a_person_holds(self, house: Household) -> None:
+        parent, (first, _) = await begun(house)
+        await house.pool.plane.services.commands.pause(ADMIN, "default", first)
+        await house.settle(first)
+        view = await house.pool.plane.services.queries.explain(ADMIN, "default", parent)
+        assert f"'steelyard resume {first}' lets it go on" in view.waiting_for[0]
+
+    async def test_the_log_of_a_family_names_those_who_have_one(self, house: Household) -> None:
+        parent, (first, second) = await begun(house)
+        async with house.pool.plane.http() as http:
+            answer = await http.get(f"/v1/projects/default/jobs/{parent}/logs")
+        message = answer.json()["error"]["message"]
+        assert answer.status_code == 422
+        assert f"trial-0001 ({second}), trial-0000 ({first})" in message
+
+    async def test_progress_is_children_that_are_over(self, house: Household) -> None:
+        parent, (first, _) = await begun(house, trials=3)
+        await house.end(first, JobState.FAILED)
+        await house.look(parent)
+        view = await house.pool.job(parent)
+        assert (view.progress.step, view.progress.total_steps) == (1, 3)
+        assert view.children == {"failed": 1, "validating": 2}
+
+    async def test_a_submission_that_comes_twice_is_one_family(self, house: Household) -> None:
+        body = json.dumps(search_spec()).encode()
+        submit = house.pool.plane.services.submission.submit
+        first = await submit(ADMIN, "default", body, "key")
+        again = await submit(ADMIN, "default", body, "key")
+        assert (first.job_id, again.replayed) == (again.job_id, True)
+        assert await house.reserved() == 6
+
+
 async def test_pokes_reach_the_family_for_what_matters(house: Household) -> None:
     parent, (first, second) = await begun(house)
 
