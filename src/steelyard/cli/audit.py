@@ -114,9 +114,14 @@ def verify(
     )
 
 
-def prove(row: Annotated[int, typer.Argument(metavar="ROW", help="Id of a row.", min=0)]) -> None:
-    """Print a proof that a row is in the trail, for somebody who has the public key and nothing else."""
-    _run("prove", str(row))
+def prove(
+    row: Annotated[int, typer.Argument(metavar="ROW", help="Id of a row.", min=0)], as_json: JsonFlag = False
+) -> None:
+    """Print a proof that a row is in the trail, for somebody who has the public key and nothing else.
+
+    It is JSON with or without --json, which lets errors be JSON too.
+    """
+    _run("prove", str(row), *(["--json"] if as_json else []))
 
 
 def check(

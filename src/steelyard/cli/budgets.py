@@ -14,7 +14,7 @@ from rich.text import Text
 
 from steelyard.cli.formats import format_time, spreadsheet_cell
 from steelyard.cli.options import JsonFlag, ProjectName
-from steelyard.cli.output import Screen, printable, write_json
+from steelyard.cli.output import Screen, printable, tell_removed, write_json
 from steelyard.cli.session import connect
 from steelyard.kit.errors import InvalidRequest
 from steelyard.kit.paging import MAX_LIMIT
@@ -123,11 +123,11 @@ def list_(
     Screen().print(table)
 
 
-def remove(project: ProjectName = None) -> None:
+def remove(project: ProjectName = None, as_json: JsonFlag = False) -> None:
     """Remove a project's budget. What it uses is metered all the same."""
     with connect(project, persistent=True) as client:
         client.budgets.remove()
-        Screen().print(f"{client.project} has no budget any more.")
+        tell_removed("project", client.project, f"{client.project} has no budget any more.", as_json)
 
 
 def report(

@@ -63,6 +63,14 @@ def write_line(text: str) -> None:
         leave_broken_pipe()
 
 
+def tell_removed(kind: str, name: str, words: str, as_json: bool) -> None:
+    """Say that something is gone: in words, or as `{kind: name, "removed": true}`."""
+    if as_json:
+        write_json({kind: name, "removed": True})
+    else:
+        Screen().print(words)
+
+
 def leave_broken_pipe() -> None:
     """End the process as a broken pipe ends others, with nothing left to flush."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

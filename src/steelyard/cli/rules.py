@@ -10,7 +10,7 @@ from rich.table import Table
 from steelyard.cli.formats import format_time
 from steelyard.cli.models import read_moment
 from steelyard.cli.options import JsonFlag, ProjectName
-from steelyard.cli.output import Screen, printable, write_json
+from steelyard.cli.output import Screen, printable, tell_removed, write_json
 from steelyard.cli.session import connect
 from steelyard.kit.errors import InvalidRequest
 from steelyard.specs.access import ProjectRole
@@ -116,11 +116,12 @@ def remove_gate(
     gate: Annotated[str, typer.Argument(metavar="GATE", help="Id, as `gates list` shows it.")],
     organization: OrganizationName = None,
     project: ProjectName = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Take a gate away."""
     with connect(project, persistent=True) as client:
         client.rules.remove_gate(gate, organization=organization)
-    Screen().print(f"{printable(gate)} is gone.")
+    tell_removed("gate", gate, f"{printable(gate)} is gone.", as_json)
 
 
 def list_policies(project: ProjectName = None, as_json: JsonFlag = False) -> None:
@@ -183,11 +184,12 @@ def remove_policy(
     to: Annotated[Alias, typer.Argument(metavar="ALIAS", help="dev, staging or prod.")],
     organization: OrganizationName = None,
     project: ProjectName = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Forget what was set for an alias."""
     with connect(project, persistent=True) as client:
         client.rules.remove_policy(to, organization=organization)
-    Screen().print(f"What was set for {to} is forgotten.")
+    tell_removed("policy", to.value, f"What was set for {to} is forgotten.", as_json)
 
 
 def list_freezes(project: ProjectName = None, as_json: JsonFlag = False) -> None:
@@ -239,11 +241,12 @@ def remove_freeze(
     freeze: Annotated[str, typer.Argument(metavar="FREEZE", help="Id, as `freezes list` shows it.")],
     organization: OrganizationName = None,
     project: ProjectName = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Take a freeze window away."""
     with connect(project, persistent=True) as client:
         client.rules.remove_freeze(freeze, organization=organization)
-    Screen().print(f"{printable(freeze)} is gone.")
+    tell_removed("freeze", freeze, f"{printable(freeze)} is gone.", as_json)
 
 
 def _group(app: typer.Typer, name: str, words: str, commands: Mapping[str, Callable[..., None]]) -> None:

@@ -9,7 +9,7 @@ from rich.table import Table
 
 from steelyard.cli.formats import format_time
 from steelyard.cli.options import JsonFlag, ProjectName
-from steelyard.cli.output import Screen, printable, write_json
+from steelyard.cli.output import Screen, printable, tell_removed, write_json
 from steelyard.cli.session import connect
 from steelyard.kit.errors import InvalidRequest
 from steelyard.specs.secrets import MAX_SECRET_CHARACTERS
@@ -61,11 +61,11 @@ def list_secrets(project: ProjectName = None, as_json: JsonFlag = False) -> None
     Screen().print(table if found else "No secrets yet; `steelyard secrets set HF_TOKEN` stores one.")
 
 
-def remove(name: SecretArgument, project: ProjectName = None) -> None:
+def remove(name: SecretArgument, project: ProjectName = None, as_json: JsonFlag = False) -> None:
     """Forget a secret. Attempts that run have it already."""
     with connect(project, persistent=True) as client:
         client.secrets.remove(name)
-    Screen().print(f"{printable(name)} is gone.")
+    tell_removed("secret", name, f"{printable(name)} is gone.", as_json)
 
 
 def _read_value(name: str, file: Path | None) -> str:

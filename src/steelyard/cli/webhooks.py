@@ -9,7 +9,7 @@ from rich.table import Table
 from steelyard.cli.formats import format_time
 from steelyard.cli.models import After, Limit
 from steelyard.cli.options import JsonFlag, ProjectName
-from steelyard.cli.output import Screen, printable, write_json
+from steelyard.cli.output import Screen, printable, tell_removed, write_json
 from steelyard.cli.session import connect
 from steelyard.specs.views import ListView
 
@@ -66,11 +66,11 @@ def list_webhooks(project: ProjectName = None, as_json: JsonFlag = False) -> Non
     Screen().print(table if found else "No webhooks; `steelyard webhooks add URL` makes one.")
 
 
-def remove(webhook: WebhookId, project: ProjectName = None) -> None:
+def remove(webhook: WebhookId, project: ProjectName = None, as_json: JsonFlag = False) -> None:
     """Send nothing more there; what is under way is dropped."""
     with connect(project, persistent=True) as client:
         client.webhooks.remove(webhook)
-    Screen().print(f"{printable(webhook)} is gone.")
+    tell_removed("webhook", webhook, f"{printable(webhook)} is gone.", as_json)
 
 
 def deliveries(

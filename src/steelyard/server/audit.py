@@ -259,6 +259,7 @@ def _parser() -> argparse.ArgumentParser:
 
     prove = commands.add_parser("prove")
     prove.add_argument("row", type=int, metavar="ROW")
+    prove.add_argument("--json", action="store_true")
     prove.set_defaults(run=_prove)
 
     check = commands.add_parser("check-proof")
