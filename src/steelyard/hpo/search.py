@@ -31,7 +31,8 @@ def next_step(spec: HpoSpec, children: Sequence[Child]) -> FamilyStep:
     if len(trials) >= block.trials and not live:
         return FamilyStep(end=_end(spec, trials, children), message=message)
     pruned = _pruned(block, trials, live)
-    return FamilyStep(start=_orders(spec, trials, len(live)), stop=pruned, message=message)
+    orders = _orders(spec, trials, len(live))
+    return FamilyStep(start=orders, stop=pruned, message=_standing(block, trials, len(orders)))
 
 
 def order_of(spec: HpoSpec, number: int, point: Point) -> ChildOrder:
@@ -97,15 +98,15 @@ def _why_none(block: SearchBlock, trials: Sequence[Trial], children: Sequence[Ch
     return f"no trial has a finite {block.metric}; what they measured: {', '.join(measured[:_SHOWN_METRICS])}"
 
 
-def _standing(block: SearchBlock, trials: Sequence[Trial]) -> str:
-    """Say how the search stands, in words."""
+def _standing(block: SearchBlock, trials: Sequence[Trial], ordered: int = 0) -> str:
+    """Say how the search stands, in words, once the trials that are ordered now are made."""
     counts = {
         "finished": sum(trial.state is JobState.SUCCEEDED for trial in trials),
         "pruned": sum(trial.was_pruned for trial in trials),
         "failed": sum(trial.has_failed for trial in trials),
-        "at work": sum(not trial.is_over for trial in trials),
+        "at work": ordered + sum(not trial.is_over for trial in trials),
     }
     parts = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
-    told_counts = f"{len(trials)} of {block.trials} trials made" + (f": {parts}" if parts else "")
+    told_counts = f"{len(trials) + ordered} of {block.trials} trials made" + (f": {parts}" if parts else "")
     best = best_of(block, trials)
     return told_counts if best is None else f"{told_counts}; best {best.key}: {block.metric} {best.value:.6g}"

@@ -23,7 +23,7 @@ def test_it_begins_with_as_many_trials_as_may_be_at_work() -> None:
 
     assert [order.key for order in step.start] == ["trial-0000", "trial-0001", "trial-0002"]
     assert step.end is None
-    assert step.message == "0 of 10 trials made"
+    assert step.message == "3 of 10 trials made: 3 at work"
 
 
 def test_many_trials_at_once_are_made_a_few_at_a_look() -> None:
