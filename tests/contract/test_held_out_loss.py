@@ -1,12 +1,21 @@
 """Looks at the validation split while training: they change no bit of it, and none is lost with a process."""
 
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from tests.run_factory import TRAINING, fine_tune_spec, make_run, read_outcome, start_trainer
+from tests.run_factory import (
+    TRAINING,
+    fine_tune_spec,
+    make_run,
+    read_outcome,
+    start_trainer,
+    trainer_environment,
+)
 
 from steelyard.kit.canonical import digest_file
 from steelyard.runtime.layout import list_checkpoints
@@ -79,6 +88,26 @@ def test_a_stop_and_a_resume_give_the_same_bits_and_the_same_curve(
 
     assert _weights(second) == looking[0]
     assert _curve(first, second) == _curve(looking[1])
+
+
+def test_two_ranks_look_together_and_one_of_them_tells(tmp_path: Path) -> None:
+    spec = _LOOKING | {
+        "training": _LOOKING["training"] | {"max_steps": 6},
+        "distributed": {"strategy": "ddp", "processes_per_node": 2},
+    }
+    path = make_run(tmp_path / "job", spec=spec)
+    module = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    command = [sys.executable, *module, "-m", "steelyard.trainers.sft", str(path)]
+
+    ran = subprocess.run(
+        command, env=trainer_environment(), capture_output=True, timeout=2 * _DEADLINE_SECONDS, check=False
+    )
+
+    assert ran.returncode == 0, ran.stdout.decode() + ran.stderr.decode()
+    curve = _curve(path)
+    assert list(curve) == [3, 6]
+    assert read_outcome(path).metrics["eval/loss"] == curve[6]
+    assert ran.stdout.count(b"eval/loss") == 2
 
 
 def test_a_split_without_rows_is_named(tmp_path: Path) -> None:
