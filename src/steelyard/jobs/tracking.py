@@ -27,6 +27,8 @@ from steelyard.specs.states import JobState
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
 
+_CURVES = frozenset({"eval/loss"})
+"""Figures whose last value is that of a curve by the same name, which attempts log step by step."""
 _STATUS = {JobState.SUCCEEDED: "FINISHED", JobState.CANCELLED: "KILLED"}
 
 
@@ -123,7 +125,12 @@ class TrackingService:
             if attempt.launch_key.startswith(f"{job.run_number}:"):
                 await self._copy_figures(Path(attempt.attempt_dir) / METRICS_NAME, tracked.run_id)
         now_ms = int(self._clock().timestamp() * 1000)
-        finals = [MetricPoint(key, value, 0, now_ms) for key, value in job.metrics.items()]
+        told_by_step = _CURVES if attempts else frozenset[str]()
+        finals = [
+            MetricPoint(key, value, 0, now_ms)
+            for key, value in job.metrics.items()
+            if key not in told_by_step
+        ]
         changes = await asyncio.to_thread(changes_from_base, bases, SampleReader(self._folders.objects))
         told = interval_ends(measured) | changes
         finals += [MetricPoint(key, value, 0, now_ms) for key, value in told.items()]
