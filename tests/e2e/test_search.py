@@ -5,6 +5,7 @@ import json
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import pytest
 from tests.e2e.platform import LivePlatform, wait_for_state, wait_until
 from tests.e2e.specs import sums_spec
@@ -71,6 +72,7 @@ def test_a_search_prunes_survives_a_killed_worker_and_registers_its_best(
     assert ended.best.number == best.number
     _require_descent(client, search, best.job)
     _require_commands(platform, search, best.number)
+    wait_until(lambda: _mlflow_steps(platform, client, best.job) == list(range(10, 151, 10)), "its curve", 90)
 
 
 def _require_descent(client: Client, search: str, trial: str) -> None:
@@ -89,6 +91,25 @@ def _require_descent(client: Client, search: str, trial: str) -> None:
     edges = [(each.source, each.target, each.relation) for each in client.lineage.graph("job", trial).edges]
     assert (f"job:{search}", f"job:{trial}", "made") in edges
     assert (f"job:{trial}", "model:pruned-search@1", "trained") in edges
+
+
+def _mlflow_steps(platform: LivePlatform, client: Client, job: str) -> list[int]:
+    """Return the steps of a trial's curve in MLflow: each once, in order."""
+    token = (platform.home / "secrets" / "admin.token").read_text().strip()
+    with httpx.Client(
+        base_url=f"{client.api_url}/mlflow/api/2.0/mlflow", headers={"Authorization": f"Bearer {token}"}
+    ) as http:
+        experiments = http.post("/experiments/search", json={"max_results": 100}).json()["experiments"]
+        query = {
+            "experiment_ids": [each["experiment_id"] for each in experiments],
+            "filter": f"tags.`steelyard.job_id` = '{job}'",
+        }
+        runs = http.post("/runs/search", json=query).json().get("runs", [])
+        if not runs:
+            return []
+        params = {"run_id": runs[0]["info"]["run_id"], "metric_key": "eval/loss"}
+        found = http.get("/metrics/get-history", params=params).json().get("metrics", [])
+    return sorted({int(each["step"]) for each in found})
 
 
 def _require_commands(platform: LivePlatform, search: str, best: int) -> None:
