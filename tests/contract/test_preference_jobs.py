@@ -151,6 +151,12 @@ async def test_a_pipeline_is_held_against_its_data_before_anything_is_spent(
     param, words = await _refusal(client, too_sure)
     assert param == "reward_model.min_accuracy"
     assert "ingest at least" in words
+    uneven = {"method": "grpo", "max_steps": 2, "num_generations": 3}
+    param, words = await _refusal(client, _pipeline(policy=uneven))
+    assert (param, "make it a multiple" in words) == ("training.per_device_train_batch_size", True)
+    single = {"per_device_train_batch_size": 1, "max_steps": 2}
+    param, words = await _refusal(client, _spec("kto", "unpaired", training=single))
+    assert (param, "2 or more" in words) == ("training.per_device_train_batch_size", True)
     param, words = await _refusal(client, _pipeline(dataset={"ref": "unpaired"}))
     assert param == "dataset.ref"
 

@@ -6,6 +6,7 @@ else is taken as a reward model.
 
 from collections.abc import Iterator
 
+from pydantic import ValidationError
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -14,7 +15,9 @@ from steelyard.governance.access import ProjectId
 from steelyard.jobs.model_names import checkpoint_id, parse_version
 from steelyard.kit.errors import InvalidSpec
 from steelyard.rlhf.scorer import pairs_needed
+from steelyard.rlhf.stages import all_orders
 from steelyard.specs.evaluations import BUILT_IN_SUITES
+from steelyard.specs.families import ChildOrder
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, RlhfSpec
 from steelyard.specs.methods import METHOD_FORMATS, REWARD_METHOD, TEXT_FORMATS
 from steelyard.specs.rlhf import RewardModelBlock
@@ -56,6 +59,22 @@ def require_shape(spec: Fitted, dataset: DatasetVersion) -> None:
             f"{dataset.format}: use safety, a suite of your own, or an eval_only job over other data",
             param="evaluation.suites",
         )
+
+
+def require_batches(spec: Fitted) -> None:
+    """Hold the size of a step against its method; of a pipeline against those of all its stages.
+
+    Raises:
+        InvalidSpec: a step couldn't be made of such batches.
+    """
+    if isinstance(spec, EvalOnlySpec):
+        return
+    if isinstance(spec, RlhfSpec):
+        for order in all_orders(spec):
+            _require_stage(order)
+        return
+    if why := _why_no_step(spec):
+        raise InvalidSpec(why, param="training.per_device_train_batch_size")
 
 
 async def require_roles(session: AsyncSession, project: ProjectId, spec: Fitted) -> None:
@@ -109,9 +128,35 @@ def _require_pairs(block: RewardModelBlock, dataset: DatasetVersion) -> None:
         )
 
 
-def is_own_code(spec: Fitted) -> bool:
+def _is_own_code(spec: Fitted) -> bool:
     """Whether a spec runs a script of one's own."""
     return isinstance(spec, FineTuneSpec) and spec.method == "script"
+
+
+def _require_stage(order: ChildOrder) -> None:
+    """Refuse at once what would only be refused when the stage is made, after the others were paid for."""
+    try:
+        stage = FineTuneSpec.model_validate(order.spec, strict=False)
+    except ValidationError as error:
+        raise InvalidSpec(f"stage {order.key} can't be made: {error.errors()[0]['msg']}") from error
+    require_batches(stage)
+
+
+def _why_no_step(spec: FineTuneSpec) -> str | None:
+    training, spread = spec.training, spec.distributed
+    batch = training.per_device_train_batch_size
+    if spec.method == "kto" and batch < 2:
+        return "method kto sets each answer beside others of its batch: use a batch size of 2 or more"
+    if spec.method != "grpo" or spec.online is None:
+        return None
+    answers = batch * training.gradient_accumulation_steps * spread.num_nodes * spread.processes_per_node
+    group = spec.online.num_generations
+    if answers % group == 0:
+        return None
+    return (
+        f"a step of grpo makes {answers} answers (batch size x gradient_accumulation_steps x processes), "
+        f"which groups of num_generations {group} don't divide: make it a multiple"
+    )
 
 
 def _method_of(spec: Fitted) -> str:
@@ -127,7 +172,7 @@ def _models_of(spec: Fitted) -> Iterator[tuple[str, str, bool]]:
 
     What one's own script does with a model is its own affair.
     """
-    if spec.model is not None and not is_own_code(spec):
+    if spec.model is not None and not _is_own_code(spec):
         yield "model.name_or_path", spec.model.name_or_path, False
     if isinstance(spec, FineTuneSpec) and spec.online is not None:
         yield "online.reward_model", spec.online.reward_model, True

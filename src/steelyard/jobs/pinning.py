@@ -8,7 +8,7 @@ from steelyard.datasets import catalogue
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.evals.suites import pin_suites
 from steelyard.governance.access import ProjectId
-from steelyard.jobs.fitting import require_roles, require_shape
+from steelyard.jobs.fitting import require_batches, require_roles, require_shape
 from steelyard.kit.errors import InvalidSpec
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, HpoSpec, RlhfSpec
 
@@ -44,6 +44,7 @@ async def _pin(
     if spec.evaluation is not None and not begun:
         pinned_block = await pin_suites(session, project, spec.evaluation)
         spec = spec.model_copy(update={"evaluation": pinned_block})
+    require_batches(spec)
     await require_roles(session, project, spec)
     if spec.dataset is None:
         return spec, None

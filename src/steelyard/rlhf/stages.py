@@ -56,6 +56,12 @@ def policy_order(spec: RlhfSpec, reward_model: str | None, why: str) -> ChildOrd
     return _order(POLICY_STAGE, stage.model_copy(update=changes), told, why)
 
 
+def all_orders(spec: RlhfSpec) -> list[ChildOrder]:
+    """Return the orders of all stages, with a name in place of the reward model that is still to be made."""
+    scorer = [reward_order(spec, spec.reward_model)] if spec.reward_model is not None else []
+    return [*scorer, policy_order(spec, "models/to-be-made@1" if scorer else None, "")]
+
+
 def weighing_of(spec: RlhfSpec) -> EvaluationBlock:
     """Return what the policy is weighed by: the job's suites and gates, and all safety probes."""
     block = spec.evaluation or EvaluationBlock(suites=[SAFETY])
