@@ -59,14 +59,13 @@ async def test_a_bad_submission_is_a_422_that_names_the_field(
     assert listed.json()["data"] == []
 
 
-@pytest.mark.parametrize("kind", ["hpo", "retrain", "rlhf"])
-async def test_types_that_can_t_run_yet_are_a_501_with_a_sentence(plane: ControlPlane, kind: str) -> None:
-    spec = Path(__file__).parents[2] / "examples" / "jobs" / f"{kind}.yaml"
+async def test_a_type_that_can_t_run_yet_is_a_501_with_a_sentence(plane: ControlPlane) -> None:
+    spec = Path(__file__).parents[2] / "examples" / "jobs" / "retrain.yaml"
     body = load_spec_file(spec).data
     async with plane.http() as http:
         answer = await http.post(JOBS, json=body)
     assert answer.status_code == 501
-    assert kind in answer.json()["error"]["message"]
+    assert "retrain" in answer.json()["error"]["message"]
 
 
 @pytest.mark.parametrize(

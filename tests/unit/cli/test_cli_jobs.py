@@ -150,7 +150,7 @@ class TestMore:
             "status": "available",
             "created_at": "2026-11-24T06:00:00Z",
         }
-        api.on("GET", f"{GET}/attempts", ok({"data": [attempt(1, "ended", cause="preempted")]}))
+        api.on("GET", GET, ok(job(attempts=[attempt(1, "ended", cause="preempted")])))
         api.on("GET", f"{GET}/checkpoints", ok({"data": [point]}))
 
         assert "preempted" in steelyard("attempts", "job_1").out
