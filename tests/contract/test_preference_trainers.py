@@ -1,4 +1,5 @@
 """What trainers of preferences and reinforcement keep: bits over a stop, figures that mean something."""
+# pyright: reportUnknownVariableType=false
 
 import json
 import shutil
@@ -12,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from safetensors.torch import load_file, save_file
 from tests.preference_rows import CHAT_JUDGED, CHAT_PREFERENCES, JUDGED, PREFERENCES
 from tests.run_factory import (
     TRAINING,
@@ -23,6 +25,7 @@ from tests.run_factory import (
 )
 
 from steelyard.kit.canonical import digest_file
+from steelyard.runtime.failures import RunFailure
 from steelyard.runtime.layout import list_checkpoints
 from steelyard.runtime.manifests import verify_manifest
 from steelyard.runtime.tracking import MetricsLog, read_metrics
@@ -411,6 +414,22 @@ class TestScoring:
         spec = _spec("ppo", steps=2, **_online(reward_model))
         run = _run(tmp_path / "job", "ppo", spec=spec, reward_model_path=str(other))
         _finish(run, "ppo")
+
+    def test_what_it_cannot_read_is_refused_in_words(self, tmp_path: Path, reward_model: Path) -> None:
+        strict, headless = tmp_path / "strict", tmp_path / "headless"
+        shutil.copytree(reward_model, strict)
+        template = "{{ raise_exception('only the user may speak') }}"
+        (strict / "chat_template.jinja").write_text(template)
+        row = {"prompt": CHAT_PREFERENCES[0]["prompt"], "completion": CHAT_PREFERENCES[0]["chosen"]}
+        with pytest.raises(RunFailure, match="only the user may speak") as refused:
+            open_scorer(str(strict), "m", "cpu").score([row])
+        assert refused.value.reason is Reason.BAD_CHAT_TEMPLATE
+        shutil.copytree(reward_model, headless)
+        weights = load_file(headless / "model.safetensors")
+        del weights["score.weight"]
+        save_file(weights, headless / "model.safetensors", metadata={"format": "pt"})
+        with pytest.raises(RunFailure, match=r"its weights lack score\.weight"):
+            open_scorer(str(headless), "m", "cpu")
 
 
 class TestDdp:

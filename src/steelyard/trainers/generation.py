@@ -14,6 +14,8 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, PreTrainedTokenizerBase
 
+from steelyard.runtime.failures import bad_config
+from steelyard.specs.states import Reason
 from steelyard.trainers.scoring import keeps_logits
 
 
@@ -55,8 +57,18 @@ class Answers:
 
 
 def sampling_for(tokenizer: PreTrainedTokenizerBase, max_tokens: int, temperature: float) -> Sampling:
-    """Make the settings for a model with this tokenizer."""
+    """Make the settings for a model with this tokenizer.
+
+    Raises:
+        RunFailure: it has no end token, so that no answer would ever end.
+    """
     words: Any = tokenizer
+    if words.eos_token_id is None:
+        raise bad_config(
+            Reason.BAD_CONFIG,
+            "The tokenizer has no end token, so that no answer would end: use a model that has one.",
+            param="model.name_or_path",
+        )
     return Sampling(max_tokens, temperature, int(words.pad_token_id), int(words.eos_token_id))
 
 

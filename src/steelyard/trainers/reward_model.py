@@ -15,11 +15,11 @@ from steelyard.specs.states import Reason
 from steelyard.trainers.model import weight_type
 from steelyard.trainers.rows import Row
 from steelyard.trainers.tokenizer import model_not_found, open_tokenizer
+from steelyard.trainers.tokenizing import TEMPLATE_FAULTS
 
 _PARAM = "online.reward_model"
 _BATCH = 32
 _KIND = "ForSequenceClassification"
-_HEAD = "score.weight"
 
 
 def start_reward_model(path: Path, block: ModelBlock, pad_token_id: int, seed: int) -> Any:
@@ -89,7 +89,15 @@ class Scorer:
                 "the reward model on conversations, with a model or model.chat_template that has one.",
                 param=_PARAM,
             )
-        return self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+        try:
+            return self._tokenizer.apply_chat_template(messages, tokenize=True, return_dict=True)["input_ids"]
+        except TEMPLATE_FAULTS as error:
+            raise bad_config(
+                Reason.BAD_CHAT_TEMPLATE,
+                f"The reward model's chat template can't render a prompt of the policy: {error}. Train the "
+                "reward model with a model.chat_template that takes its roles.",
+                param=_PARAM,
+            ) from error
 
     @torch.no_grad()
     def _score_batch(self, batch: list[list[int]]) -> list[float]:
@@ -122,8 +130,8 @@ def open_scorer(path: str | None, name: str, device: Any) -> Scorer:
         )
     except (OSError, ValueError) as error:
         raise _not_a_reward_model(name, str(error).splitlines()[0]) from error
-    if _HEAD in found["missing_keys"]:
-        raise _not_a_reward_model(name, "its weights have no score head")
+    if found["missing_keys"]:
+        raise _not_a_reward_model(name, f"its weights lack {sorted(found['missing_keys'])[0]}")
     tokenizer: Any = open_tokenizer(folder, name, None)
     model.config.pad_token_id = tokenizer.pad_token_id
     return Scorer(model.to(device), tokenizer)

@@ -20,7 +20,8 @@ from steelyard.trainers.lengths import NO_LOSS, Example, Tally, judge_lengths
 from steelyard.trainers.rows import Row
 from steelyard.trainers.templates import has_marks
 
-_TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, AttributeError, IndexError, ValueError)
+TEMPLATE_FAULTS = (TemplateError, TypeError, KeyError, AttributeError, IndexError, ValueError)
+"""What a chat template that can't render a row raises."""
 
 
 def tokenize(
@@ -170,7 +171,7 @@ def _encode_chats(
 
     try:
         encoded = render(chats)
-    except _TEMPLATE_FAULTS as error:
+    except TEMPLATE_FAULTS as error:
         raise _unrendered(chats, render, error) from error
     found = encoded["assistant_masks"] if masks else [None] * len(chats)
     return list(zip(encoded["input_ids"], found, strict=True))
@@ -200,7 +201,7 @@ def _unrendered(chats: list[Any], render: Callable[[list[Any]], Any], error: Exc
     for place, chat in enumerate(chats):
         try:
             render([chat])
-        except _TEMPLATE_FAULTS as found:
+        except TEMPLATE_FAULTS as found:
             row, error = place, found
             break
     return TemplateFailure(row, f"{type(error).__name__}: {error}")
