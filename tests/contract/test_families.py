@@ -260,6 +260,42 @@ class TestCommands:
         await house.end(cancelled, JobState.SUCCEEDED, run=1)
         assert (await house.look(parent, run=1)).chosen == cancelled
 
+    async def test_a_retry_that_is_paused_before_its_first_look_starts_again_once_resumed(
+        self, house: Household
+    ) -> None:
+        parent, (first, second) = await begun(house, trials=2)
+        commands = house.pool.plane.services.commands
+        await commands.cancel(ADMIN, "default", parent)
+        await house.look(parent)
+        for child in (first, second):
+            await house.settle(child)
+        assert (await house.look(parent)).over
+        await commands.retry(ADMIN, "default", parent)
+        await commands.pause(ADMIN, "default", parent)
+        assert (await house.look(parent, run=1)).state is JobState.PAUSED
+        await commands.resume(ADMIN, "default", parent)
+        assert await house.reserved() == 4
+        await house.look(parent, run=1)
+        assert await house.states(parent) == ["validating", "validating"]
+
+    async def test_a_large_family_is_paused_and_resumed_over_several_looks(
+        self, house: Household, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("steelyard.jobs.families.MOST_ACTS", 2)
+        parent, children = await begun(house, trials=5, side_by_side=5, gpus=1)
+        commands = house.pool.plane.services.commands
+        await commands.pause(ADMIN, "default", parent)
+        for pausing in (2, 4, 5):
+            await house.look(parent)
+            assert (await house.states(parent)).count("pausing") == pausing
+        for child in children:
+            await house.settle(child)
+        assert (await house.look(parent)).state is JobState.PAUSED
+        await commands.resume(ADMIN, "default", parent)
+        for state in (JobState.RESUMING, JobState.RESUMING, JobState.RUNNING):
+            assert (await house.look(parent)).state is state
+        assert set(await house.states(parent)) == {"resuming"}
+
     async def test_a_child_is_not_retried_or_resumed_without_its_family(self, house: Household) -> None:
         parent, (first, second) = await begun(house, trials=2)
         commands = house.pool.plane.services.commands

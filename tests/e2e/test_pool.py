@@ -1,14 +1,9 @@
 """A pool of simulated GPUs on this machine: lent, reclaimed by checkpoint, and none the worse for it."""
 
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.e2e.datasets import seed_sums
 from tests.e2e.platform import LivePlatform, wait_for_state, wait_for_step
 from tests.e2e.specs import SAVE_STEPS, script_spec, sums_spec
 
@@ -17,26 +12,6 @@ from steelyard.specs.views import JobView
 
 _GPUS = {"cpus": 1, "memory_gb": 1.0, "gpus": 2}
 pytestmark = [pytest.mark.e2e, pytest.mark.timeout(600)]
-
-
-@pytest.fixture(scope="module")
-def pool() -> Iterator[LivePlatform]:
-    """A platform of its own with two GPUs that aren't there, and two projects with the same data."""
-    home = Path(tempfile.mkdtemp(prefix="steelyard-pool-"))
-    home.chmod(0o711)
-    live = LivePlatform(home)
-    try:
-        started = live.run("up", "--simulate-gpus", "2", "--simulated-flavor", "sim")
-        assert started.returncode == 0, f"{started.stdout}\n{started.stderr}"
-        seed_sums(live)
-        with live.client() as client:
-            client.projects.create("owners")
-        data = str(home / "sums.jsonl")
-        live.json("data", "ingest", data, "--name", "sums", "--project", "owners")
-        yield live
-    finally:
-        live.down()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 def test_a_borrower_makes_room_by_checkpoint_and_both_end_as_undisturbed(pool: LivePlatform) -> None:

@@ -14,7 +14,7 @@ from steelyard.governance.ledger.costs import spent_by_job
 from steelyard.governance.ledger.demand import Demand, demand_of
 from steelyard.governance.ledger.meters import Share
 from steelyard.governance.ledger.prices import ceiling, is_free
-from steelyard.jobs.family_rules import starts_again
+from steelyard.jobs.family_rules import has_begun, starts_again
 from steelyard.jobs.specs import stored_spec
 from steelyard.kit.clock import Clock
 from steelyard.specs.budgets import JobCost, PlanCost
@@ -123,7 +123,7 @@ async def _gone_seconds(session: AsyncSession, parent: JobRow) -> float:
             JobRow.spec["limits"]["max_runtime_seconds"].astext,
         ).where(JobRow.parent_id == parent.id)
     )
-    again = parent.state == JobState.VALIDATING
+    again = not has_begun(parent.attempts_count, parent.run_number)
     return sum(
         _gone_of_child(parent.type, JobState(state), reason, running, float(longest), again=again)
         for state, reason, running, longest in rows

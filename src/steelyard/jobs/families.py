@@ -24,14 +24,14 @@ from steelyard.jobs.children import (
     stop_child,
 )
 from steelyard.jobs.events import append_event
-from steelyard.jobs.family_rules import PAUSED_WITH_FAMILY, starts_again
+from steelyard.jobs.family_rules import PAUSED_WITH_FAMILY, has_begun, starts_again
 from steelyard.jobs.holds import hold_for_budget
 from steelyard.jobs.moves import make_move
 from steelyard.jobs.pokes import reach_family
 from steelyard.jobs.specs import stored_spec
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidSpec
-from steelyard.specs.families import MOST_STARTS, Child, FamilyEnd, FamilyStep
+from steelyard.specs.families import MOST_ACTS, MOST_STARTS, Child, FamilyEnd, FamilyStep
 from steelyard.specs.job import HpoSpec, JobSpec, RlhfSpec
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, may_move
 from steelyard.storage.database import Database
@@ -148,8 +148,9 @@ class _Look:
             return await self._cancel()
         if state is JobState.PAUSING:
             return await self._pause()
-        if state is JobState.RESUMING or (state is JobState.VALIDATING and self._job.family_end is None):
-            await self._begin(state)
+        begins = state is JobState.VALIDATING and self._job.family_end is None
+        if (begins or state is JobState.RESUMING) and not await self._begin():
+            return None
         return await self._work()
 
     async def _read(self) -> None:
@@ -162,31 +163,58 @@ class _Look:
     async def _pause(self) -> None:
         """Pause all children; the family is paused when all of them are, or over."""
         message = f"paused together with {self._job.id}, which made it; it goes on together with that"
-        for kin in self._kin:
-            if kin.may_be_paused:
-                await pause_child(self._session, kin.child.job_id, message, self._now)
+        await self._each(
+            [kin for kin in self._kin if kin.may_be_paused],
+            lambda child_id: pause_child(self._session, child_id, message, self._now),
+        )
         if all(kin.is_over or kin.child.state is JobState.PAUSED for kin in self._kin):
             await self._move(JobState.PAUSED, Reason.PAUSED_BY_USER, "paused, with all that it has made")
 
-    async def _begin(self, state: JobState) -> None:
-        """Start again what a retry starts again, let go on what was paused with the family, and run."""
-        for kin in self._kin:
-            child = kin.child
-            if state is JobState.VALIDATING and starts_again(self._job.type, child.state, child.reason):
-                await restart_child(self._session, child.job_id, self._now)
-        for kin in self._kin:
-            await resume_child(self._session, kin.child.job_id, PAUSED_WITH_FAMILY, self._now)
+    async def _begin(self) -> bool:
+        """Start again what a retry starts again, let go on what was paused with the family, and run.
+
+        Returns whether that is done; a large family takes several looks.
+        """
+        if not has_begun(self._job.attempts_count, self._job.run_number):
+            again = [kin for kin in self._kin if self._starts_again(kin)]
+            if not await self._each(
+                again, lambda child_id: restart_child(self._session, child_id, self._now)
+            ):
+                return False
+            self._job.attempts_count = self._job.run_number + 1
+        if not await self._resume(PAUSED_WITH_FAMILY):
+            return False
         await self._move(JobState.RUNNING, None, "at work")
         self._job.started_at = self._job.started_at or self._now
         await self._read()
+        return True
+
+    def _starts_again(self, kin: Kin) -> bool:
+        return starts_again(self._job.type, kin.child.state, kin.child.reason)
+
+    async def _resume(self, reasons: frozenset[Reason]) -> bool:
+        """Let go on what was paused for one of these reasons; whether that was all."""
+        paused = [
+            kin for kin in self._kin if kin.child.state is JobState.PAUSED and kin.child.reason in reasons
+        ]
+        return await self._each(
+            paused, lambda child_id: resume_child(self._session, child_id, reasons, self._now)
+        )
+
+    async def _each(self, kin: Sequence[Kin], act: Callable[[str], Awaitable[None]]) -> bool:
+        """Do something to some children, or to the first of many and ask for another look; whether to all."""
+        for each in kin[:MOST_ACTS]:
+            await act(each.child.job_id)
+        if len(kin) <= MOST_ACTS:
+            return True
+        await reach_family(self._session, self._job)
+        return False
 
     async def _work(self) -> str | None:
         if await self._hold_for_budget():
             await self._pause()
             return None
-        for kin in self._kin:
-            if kin.child.state is JobState.PAUSED and kin.child.reason == Reason.FAMILY_PAUSED:
-                await resume_child(self._session, kin.child.job_id, PAUSED_WITH_FAMILY, self._now)
+        await self._resume(frozenset({Reason.FAMILY_PAUSED}))
         if self._job.family_end is None:
             await self._take_step()
         self._note_progress()
@@ -253,11 +281,11 @@ class _Look:
 
     async def _stop_all(self, reason: str, message: str) -> bool:
         """Stop all children that are not over; whether there are any."""
-        live = [kin for kin in self._kin if not kin.is_over]
-        for kin in live:
-            if kin.may_be_cancelled:
-                await stop_child(self._session, kin.child.job_id, reason, message, self._now)
-        return bool(live)
+        await self._each(
+            [kin for kin in self._kin if kin.may_be_cancelled],
+            lambda child_id: stop_child(self._session, child_id, reason, message, self._now),
+        )
+        return any(not kin.is_over for kin in self._kin)
 
     async def _move(self, target: JobState, reason: str | None, message: str) -> None:
         if may_move(JobState(self._job.state), target):

@@ -10,6 +10,11 @@ PAUSED_WITH_FAMILY = frozenset({Reason.FAMILY_PAUSED, Reason.BUDGET_EXHAUSTED})
 """Reasons of a paused child that goes on together with its family."""
 
 
+def has_begun(runs_begun: int, run_number: int) -> bool:
+    """Whether a family's present run has begun: what a retry starts again was started again."""
+    return runs_begun > run_number
+
+
 def starts_again(family_type: str, state: JobState, reason: str | None) -> bool:
     """Whether a child that is over is started again when its family is retried.
 

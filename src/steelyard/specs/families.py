@@ -11,6 +11,8 @@ from steelyard.specs.states import JobState
 
 FAMILY_TYPES = ("hpo", "rlhf")
 """Types of jobs that are made of other jobs: they hold no place and have no attempts."""
+MOST_ACTS = 100
+"""Children that one look pauses, resumes, stops or starts again at most; another look does the rest."""
 MOST_STARTS = 20
 """Children that one look, which is one transaction, makes at most; the next look makes the next ones."""
 

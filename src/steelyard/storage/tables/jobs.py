@@ -88,6 +88,7 @@ class JobRow(Base):
     """The lease epoch of the newest attempt; reports of any other are refused."""
     stage: Mapped[str]
     attempts_count: Mapped[int]
+    """Of a family, which has no attempts: its runs that have begun."""
     retries_used: Mapped[int]
     evictions: Mapped[int]
     running_seconds: Mapped[float] = mapped_column(Float)
