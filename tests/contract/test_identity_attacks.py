@@ -20,6 +20,7 @@ from steelyard.api.examples import FINE_TUNE_EXAMPLE
 from steelyard.governance.identity import FixedKey, SessionTokens
 from steelyard.kit.canonical import digest_json
 from steelyard.kit.clock import utc_now
+from steelyard.kit.errors import Unauthenticated
 from steelyard.storage.database import Database
 from steelyard.storage.tables import ApiTokenRow, AuditRow, JobRow, PrincipalRow
 
@@ -422,6 +423,19 @@ def test_a_session_that_is_handed_on_ends_a_day_after_it_began() -> None:
         hours += 1
         token = tokens.issue("ada", 12 * 3600, began=found.signed_in_at)
     assert hours == 25
+
+
+async def test_a_session_that_is_over_is_nobody_before_any_route_asks_for_roles(
+    plane: ControlPlane, people: People
+) -> None:
+    await people.make("ada", "alpha/viewer")
+    sessions, authenticator = plane.services.session_tokens, plane.services.authenticator
+    signed_out = sessions.issue("ada@example.com", 3600)
+    assert (await people.holding(signed_out).delete("/v1/sessions")).status_code == 204
+    never_seen = sessions.issue("ada@example.com", 3600, began=datetime(2026, 1, 1, tzinfo=UTC))
+    for token in (never_seen, sessions.issue("nobody@example.com", 3600)):
+        with pytest.raises(Unauthenticated):
+            await authenticator.authenticate(token, None, None)
 
 
 async def test_a_session_ends_when_its_user_signs_out_or_is_shut_out(

@@ -60,6 +60,31 @@ class TestSigning:
         with pytest.raises(InvalidNote, match="isn't signed by"):
             open_note(Signer(SIGNER.name, bytes(32)).sign("text\n"), SIGNER.verifier)
 
+    @pytest.mark.parametrize(("count", "fits"), [(100, True), (101, False)])
+    def test_a_note_has_a_hundred_signatures_at_most(self, count: int, fits: bool) -> None:
+        line = SIGNER.sign("a\n").split("\n\n")[1]
+        note = "a\n\n" + line * count
+        if fits:
+            assert len(split_note(note)[1]) == count
+            return
+        with pytest.raises(InvalidNote, match="more than 100"):
+            split_note(note)
+
+    @pytest.mark.parametrize(
+        "line",
+        [
+            "- name Uw2QOkn8srV1\n",
+            "— na+me Uw2QOkn8srV1\n",
+            "— name Uw2QOg==\n",
+            "— name\n",
+            "—  Uw2QOkn8srV1\n",
+        ],
+    )
+    def test_a_signature_line_is_well_formed_in_all_its_parts(self, line: str) -> None:
+        assert split_note("a\n\n— name Uw2QOkn8srV1\n")[1][0][0] == "name"
+        with pytest.raises(InvalidNote, match="malformed"):
+            split_note("a\n\n" + line)
+
     @pytest.mark.parametrize("text", ["", "no newline", "tab\t\n", "return\r\n"])
     def test_texts_that_no_note_has_are_refused(self, text: str) -> None:
         with pytest.raises(InvalidNote):
