@@ -272,6 +272,12 @@ class RlhfSpec(JobBase):
                 f"policy method {self.policy.method} learns from the preferences themselves: "
                 "leave reward_model out, or use ppo or grpo"
             )
+        policy = self.register_as.model_name if self.register_as else self.name
+        if self.reward_model is not None and self.reward_model.model_name == policy:
+            raise ValueError(
+                f"reward_model.model_name {policy} is where the policy is registered: what scores and what "
+                "writes are no versions of one model; name another, or leave it out"
+            )
         return self
 
     @model_validator(mode="after")

@@ -150,6 +150,7 @@ def test_the_base_of_these_tests_is_valid(spec: dict[str, Any]) -> None:
         (RLHF_DPO, put("policy/ppo_epochs", 2), "policy.ppo_epochs means nothing to method dpo"),
         (RLHF_DPO, put("policy/beta", 0.0), "needs beta > 0"),
         (RLHF, put("policy/num_generations", 8), "policy.num_generations means nothing to method ppo"),
+        (RLHF, put("reward_model/model_name", RLHF["name"]), "is where the policy is registered"),
         (RLHF, put("training/max_steps", 8), "reward_model.max_steps and policy.max_steps"),
         (RLHF, put("training/packing", True), "is for method sft"),
         (RLHF, put("evaluation", EVALUATION), "use safety"),
