@@ -28,7 +28,7 @@ async def main(home: Path, report_seconds: float) -> None:
     connection = await asyncpg.connect(database_dsn(home))
     ids = [row["id"] for row in await connection.fetch("SELECT id FROM attempts WHERE state = 'running'")]
     await connection.close()
-    tokens = keys.attempt_tokens(keys.read_token_key(HomeLayout(home)))
+    tokens = keys.attempt_tokens(HomeLayout(home))
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     latencies: list[float] = []

@@ -29,7 +29,7 @@ from steelyard.storage.database import Database
 from steelyard.storage.tables import FlavorRow, NodeRow, NominationRow
 
 _LEADER_LOCK = 7_316_111
-_GRANTS_PER_ROUND = 200
+_GRANTS_PER_ROUND = 128
 _EXPLAINED_POSITIONS = 20
 _FOLLOWING_SECONDS = 10.0
 _REASONS_PER_ROUND = 100

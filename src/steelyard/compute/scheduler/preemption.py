@@ -35,6 +35,8 @@ _OF_PROJECT = _WITHIN_PROJECT | {PreemptionRule.LENT_TURN}
 """Whether there is a victim depends on whose the job is, beside its shape and strength."""
 _SEARCHES = 40
 """How often a round looks for victims in earnest; what is not reached then comes in a later round."""
+_VICTIMS = 64
+"""How many a round asks to leave, about; the rest comes in the next, long before these have saved."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +65,7 @@ class Preemptor:
         self._standings = standings
         self._policy = policy
         self._searches_left = _SEARCHES
+        self._victims_left = _VICTIMS
         self._failed: dict[tuple[PreemptionRule, str, Shape, GroupKey], float] = {}
         """Searches in vain, with the strength of the claim: no weaker one needs to be tried."""
         self._index: dict[str, list[Allocation]] = {}
@@ -91,7 +94,7 @@ class Preemptor:
 
         Where another group will have room anyhow, as jobs are leaving it, nobody is preempted.
         """
-        if rule not in self._policy.preemption or not self._index or self._searches_left == 0:
+        if rule not in self._policy.preemption or not self._index or self._is_done:
             return None
         for group in groups:
             plan = self._search(job, shape, standing, group, rule)
@@ -104,7 +107,7 @@ class Preemptor:
 
         Once that is not so, it is never again in this round.
         """
-        if self._searches_left == 0:
+        if self._is_done:
             return False
         rules, own = self._policy.preemption, self._index.get(project)
         if not own:
@@ -120,11 +123,16 @@ class Preemptor:
     def forget(self, plan: Plan) -> None:
         """Take the victims of a plan that is carried out from the list."""
         gone = {victim.job_id for victim in plan.victims}
+        self._victims_left -= len(gone)
         for project in {victim.project for victim in plan.victims}:
             self._turned.pop(project, None)
             self._index[project] = [a for a in self._index[project] if a.job_id not in gone]
             if not self._index[project]:
                 del self._index[project]
+
+    @property
+    def _is_done(self) -> bool:
+        return self._searches_left == 0 or self._victims_left <= 0
 
     def _may_leave(self, allocation: Allocation) -> bool:
         return (
@@ -203,7 +211,7 @@ class Preemptor:
         own = job.project if rule in _OF_PROJECT else ""
         search = (rule, own, shape, group.key)
         strength = self._strength(job, shape, standing, group, rule)
-        if self._searches_left == 0 or self._failed.get(search, -math.inf) >= strength:
+        if self._is_done or self._failed.get(search, -math.inf) >= strength:
             return None
         self._searches_left -= 1
         advance = self._policy.turn_advance if rule is PreemptionRule.LENT_TURN else 1.0
