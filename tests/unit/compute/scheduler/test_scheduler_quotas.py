@@ -45,6 +45,24 @@ def test_reclaim_takes_the_youngest_of_lowest_priority_from_the_highest_share() 
     assert decisions.waiting[0].code == "waiting_for_preemption"
 
 
+def test_a_round_asks_some_to_leave_and_the_next_ones_the_rest() -> None:
+    names = [f"n{i:02}" for i in range(40)]
+    waiting = [job(f"q{i:02}", "bob", gpus=8, at=i) for i in range(40)]
+    running = [run(f"r{name}-{k}", "ann", (name, 1)) for name in names for k in range(8)]
+    leaving: set[str] = set()
+    nominated: dict[str, tuple[str, ...]] = {}
+    rounds: list[int] = []
+    while len(rounds) < 10:
+        told = [replace(each, stopping=each.job_id in leaving) for each in running]
+        queued = [replace(each, nominated_nodes=nominated.get(each.id, ())) for each in waiting]
+        decisions = decide(scene([node(name) for name in names], queued, told, [quota("bob", 320)]))
+        nominated = {each.job_id: each.nodes for each in decisions.nominations}
+        leaving |= set(preempted(decisions))
+        rounds.append(len(decisions.preemptions))
+    assert rounds == [64] * 5 + [0] * 5
+    assert len(nominated) == 40
+
+
 def test_nobody_is_preempted_within_quota_too_young_or_too_often() -> None:
     projects = [quota("ann", 8), quota("bob", 8)]
     wanted = [job("q", "bob", gpus=8)]
