@@ -12,6 +12,9 @@ from steelyard.hpo.curves import judged_step, rungs_up_to
 from steelyard.hpo.trials import Curve
 from steelyard.specs.search import PruningBlock
 
+_SCALE = 2.0**64
+"""A power of two, so that dividing by it loses no digit."""
+
 
 def stops(pruning: PruningBlock, curves: Mapping[int, Curve], candidates: Sequence[int]) -> dict[int, str]:
     """Return the candidates that are to stop, by number, each with the reason in words.
@@ -69,7 +72,7 @@ def median_stops(
         if step is None:
             continue
         others = [
-            fmean(_losses(other, step))
+            _mean(_losses(other, step))
             for each, other in curves.items()
             if each != number and other and other[0][0] <= step <= other[-1][0]
         ]
@@ -103,6 +106,14 @@ def _rung_results(pruning: PruningBlock, curves: Mapping[int, Curve]) -> dict[in
 
 def _losses(curve: Curve, step: int) -> list[float]:
     return [_loss(value) for at, value in curve if at <= step]
+
+
+def _mean(values: Sequence[float]) -> float:
+    """The average also of numbers whose sum is too great for one."""
+    try:
+        return fmean(values)
+    except OverflowError:
+        return fmean(value / _SCALE for value in values) * _SCALE
 
 
 def _loss(value: float) -> float:

@@ -147,3 +147,9 @@ def test_without_pruning_nothing_stops() -> None:
 
 def _worst(loss: float) -> float:
     return math.inf if math.isnan(loss) else loss
+
+
+def test_losses_whose_sum_is_beyond_all_numbers_have_an_average() -> None:
+    curves = {number: flat(1.7e308, 4) for number in range(4)} | {4: flat(math.inf, 4), 5: flat(1.0, 4)}
+
+    assert set(median_stops(MEDIAN, curves, list(curves))) == {4}
