@@ -48,19 +48,24 @@ def key_of(number: int) -> str:
 def plain_step(spec: HpoSpec, children: Sequence[Child]) -> FamilyStep:
     """Make all trials, so many at once, and end with the first that succeeded; fail where none did."""
     live = [child for child in children if child.state not in TERMINAL_STATES]
+    due = [child.key for child in children if child.is_due]
     block, made = spec.search, len(children)
-    if made == block.max_trials and not live:
+    if made == block.max_trials and not live and not due:
         good = [child.key for child in children if child.state is JobState.SUCCEEDED]
         if good:
             return FamilyStep(end=FamilyEnd(True, "completed", f"{good[0]} is the best", good[0]))
         return FamilyStep(end=FamilyEnd(False, "no_trial_succeeded", "no trial succeeded"))
-    free = min(block.max_concurrent_trials - len(live), block.max_trials - made)
+    places = block.max_concurrent_trials - len(live)
+    again = tuple(due[:places])
+    free = min(places - len(again), block.max_trials - made)
     trial = spec.trial.model_dump(mode="json")
     orders = tuple(
         ChildOrder(key_of(number), {**trial, "name": f"search-{number}"}, {"number": number}, registers=False)
         for number in range(made, made + free)
     )
-    return FamilyStep(start=orders, message=f"{made + len(orders)} of {block.max_trials} trials")
+    return FamilyStep(
+        start=orders, restart=again, message=f"{made + len(orders)} of {block.max_trials} trials"
+    )
 
 
 @dataclass
@@ -85,7 +90,7 @@ class Steps:
             ChildOrder(order.key, {**order.spec, **self.spoilt}, order.parameters, order.registers)
             for order in step.start
         )
-        return FamilyStep(start, stops, step.end, step.message)
+        return FamilyStep(start, stops, step.end, step.message, step.restart)
 
 
 @dataclass

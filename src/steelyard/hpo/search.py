@@ -19,20 +19,24 @@ _SHOWN_METRICS = 12
 def next_step(spec: HpoSpec, children: Sequence[Child]) -> FamilyStep:
     """Return what is to be done now. The same children give the same answer, in whatever order they come.
 
-    A trial that failed, was pruned, or was cancelled is not made again: `max_trials` counts trials.
+    A trial that failed, was pruned, or was cancelled is not made again: `max_trials` counts trials. One that
+    a retry of the search is to start again comes before new ones, as soon as there is a place for it.
     """
     block = spec.search
     trials = read_trials(block, children)
     failed = sum(trial.has_failed for trial in trials)
-    live = [trial for trial in trials if not trial.is_over]
+    live = [trial for trial in trials if trial.is_at_work]
     message = _standing(block, trials)
     if failed > block.max_failed_trials:
         return FamilyStep(end=_give_up(block, trials, failed), message=message)
-    if len(trials) >= block.trials and not live:
+    if len(trials) >= block.trials and all(trial.is_over for trial in trials):
         return FamilyStep(end=_end(spec, trials, children), message=message)
     pruned = _pruned(block, trials, live)
-    orders = _orders(spec, trials, len(live))
-    return FamilyStep(start=orders, stop=pruned, message=_standing(block, trials, len(orders)))
+    free = min(block.max_concurrent_trials - len(live), MOST_STARTS)
+    again = [trial.key for trial in trials if trial.is_due][: max(0, free)]
+    orders = _orders(spec, trials, free - len(again))
+    message = _standing(block, trials, len(orders), len(again))
+    return FamilyStep(start=orders, stop=pruned, restart=tuple(again), message=message)
 
 
 def order_of(spec: HpoSpec, number: int, point: Point) -> ChildOrder:
@@ -47,12 +51,11 @@ def order_of(spec: HpoSpec, number: int, point: Point) -> ChildOrder:
     return ChildOrder(key=key_of(number), spec=trial, parameters=dict(point), registers=False)
 
 
-def _orders(spec: HpoSpec, trials: Sequence[Trial], live: int) -> tuple[ChildOrder, ...]:
+def _orders(spec: HpoSpec, trials: Sequence[Trial], free: int) -> tuple[ChildOrder, ...]:
     block = spec.search
     known = {trial.number for trial in trials}
-    free = min(block.max_concurrent_trials - live, block.trials - len(trials))
     fresh = (number for number in range(block.trials) if number not in known)
-    numbers = list(islice(fresh, max(0, min(free, MOST_STARTS))))
+    numbers = list(islice(fresh, max(0, min(free, block.trials - len(trials)))))
     points = propose(block, trials, numbers) if numbers else {}
     return tuple(order_of(spec, number, points[number]) for number in numbers)
 
@@ -98,13 +101,14 @@ def _why_none(block: SearchBlock, trials: Sequence[Trial], children: Sequence[Ch
     return f"no trial has a finite {block.metric}; what they measured: {', '.join(measured[:_SHOWN_METRICS])}"
 
 
-def _standing(block: SearchBlock, trials: Sequence[Trial], ordered: int = 0) -> str:
-    """Say how the search stands, in words, once the trials that are ordered now are made."""
+def _standing(block: SearchBlock, trials: Sequence[Trial], ordered: int = 0, again: int = 0) -> str:
+    """Say how the search stands, in words, once what is ordered now is made, or started again."""
     counts = {
         "finished": sum(trial.state is JobState.SUCCEEDED for trial in trials),
         "pruned": sum(trial.was_pruned for trial in trials),
         "failed": sum(trial.has_failed for trial in trials),
-        "at work": ordered + sum(not trial.is_over for trial in trials),
+        "at work": ordered + again + sum(trial.is_at_work for trial in trials),
+        "to be started again": sum(trial.is_due for trial in trials) - again,
     }
     parts = ", ".join(f"{count} {word}" for word, count in counts.items() if count)
     told_counts = f"{len(trials) + ordered} of {block.trials} trials made" + (f": {parts}" if parts else "")

@@ -33,16 +33,23 @@ class Trial:
     curve: Curve
     is_trained: bool
     """Its training is over, though it may still be evaluated."""
+    is_due: bool = False
+    """It is to be started again, and waits for its turn."""
 
     @property
     def is_over(self) -> bool:
         """Whether nothing more will come of it."""
-        return self.state in TERMINAL_STATES
+        return self.state in TERMINAL_STATES and not self.is_due
+
+    @property
+    def is_at_work(self) -> bool:
+        """Whether it takes one of the places that trials have at once."""
+        return self.state not in TERMINAL_STATES
 
     @property
     def has_failed(self) -> bool:
         """Whether it failed by itself. A model that its gates refuse is no failure of the search."""
-        return self.state is JobState.FAILED and self.reason != Reason.GATE_FAILED
+        return self.is_over and self.state is JobState.FAILED and self.reason != Reason.GATE_FAILED
 
     @property
     def is_hopeless(self) -> bool:
@@ -123,4 +130,5 @@ def _read(block: SearchBlock, child: Child) -> Trial:
         value=_value(block, child),
         curve=tuple(sorted(child.curve)),
         is_trained=_TRAINED in child.metrics,
+        is_due=child.is_due,
     )

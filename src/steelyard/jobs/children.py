@@ -15,10 +15,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from steelyard.governance.access import ProjectId
 from steelyard.governance.identity import SYSTEM
 from steelyard.governance.ledger.demand import demand_of
-from steelyard.jobs.commands import apply_verb, begin_run
+from steelyard.jobs.commands import apply_verb, begin_run, join_run
 from steelyard.jobs.costs import reserve_job
 from steelyard.jobs.entries import enter_job, new_job
 from steelyard.jobs.events import append_event
+from steelyard.jobs.family_rules import RUN_KEY, is_due
 from steelyard.jobs.holds import tell_attempt
 from steelyard.jobs.pinning import pin
 from steelyard.jobs.repository import lock_job
@@ -43,7 +44,7 @@ class Kin:
 
     @property
     def is_over(self) -> bool:
-        """Whether it has ended."""
+        """Whether it has ended. One that waits to be started again has, for now."""
         return self.child.state in TERMINAL_STATES
 
     @property
@@ -81,6 +82,13 @@ async def read_kin(session: AsyncSession, parent: JobRow, curves: Curves | None 
                 curve=(curves or {}).get(row.id, ()),
                 model_version=f"models/{row.name}@{row.version}" if row.name else None,
                 message=row.status_message,
+                is_due=is_due(
+                    parent.type,
+                    parent.run_number,
+                    row.child_order.get(RUN_KEY, 0),
+                    JobState(row.state),
+                    row.status_reason,
+                ),
             )
         )
         for row in rows
@@ -107,7 +115,9 @@ async def add_child(session: AsyncSession, parent: JobRow, order: ChildOrder, no
     pinned, dataset = await pin(session, project, spec, begun=True)
     job = new_job(parent.created_by, project, pinned, dataset, now)
     job.parent_id, job.child_key, job.priority = parent.id, order.key, parent.priority
-    job.child_order = {"parameters": order.parameters, "registers": order.registers}
+    job.child_order = {
+        "parameters": order.parameters, "registers": order.registers, RUN_KEY: parent.run_number,
+    }  # fmt: skip
     job.lineage = {**job.lineage, PARENT_KEY: parent.id}
     await enter_job(
         session, SYSTEM, job, f"made by {parent.id} as {order.key}",
@@ -150,11 +160,12 @@ async def resume_child(
         await apply_verb(session, SYSTEM, child, Verb.RESUME, now, arguments="its family goes on")
 
 
-async def restart_child(session: AsyncSession, child_id: str, now: datetime) -> None:
+async def restart_child(session: AsyncSession, parent: JobRow, child_id: str, now: datetime) -> None:
     """Run a child that has failed or was cancelled once more, from its newest checkpoint."""
     child = await lock_job(session, child_id)
     if refuse_verb(Verb.RETRY, JobState(child.state)) is None:
         await apply_verb(session, SYSTEM, child, Verb.RETRY, now, begin_run, "its family is retried")
+        join_run(child, parent)
 
 
 def _require_reserved(parent: JobRow, spec: FineTuneSpec | EvalOnlySpec) -> None:

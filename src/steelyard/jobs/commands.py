@@ -13,9 +13,10 @@ from steelyard.jobs import repository
 from steelyard.jobs.costs import reserve_job
 from steelyard.jobs.entries import promise_run
 from steelyard.jobs.events import append_event
-from steelyard.jobs.family_rules import refuse_for_family
+from steelyard.jobs.family_rules import RUN_KEY, most_at_once, refuse_for_family, refuse_for_room
 from steelyard.jobs.idempotency import Replays
 from steelyard.jobs.repository import JobFilter
+from steelyard.jobs.specs import stored_spec
 from steelyard.jobs.views import view_of
 from steelyard.kit.clock import Clock, utc_now
 from steelyard.kit.errors import InvalidTransition, NotFound
@@ -155,8 +156,10 @@ class CommandService:
             if (stored := await replays.find()) is not None:
                 return stored
             if not _is_under_way(verb, job):
-                _require_family_allows(verb, job, parent)
+                await _require_family_allows(session, verb, job, parent)
                 await apply_verb(session, actor, job, verb, self._clock(), change, arguments)
+                if verb is Verb.RETRY and parent is not None:
+                    join_run(job, parent)
             elif job.status_reason == Reason.BUDGET_EXHAUSTED:
                 # What a person wants paused doesn't go on by itself when there is money again.
                 job.status_reason, job.status_message = None, _MESSAGES[verb]
@@ -178,6 +181,11 @@ async def begin_run(_session: AsyncSession, job: JobRow) -> None:
     job.running_seconds = 0.0
     job.ended_at = None
     job.family_end = None
+
+
+def join_run(child: JobRow, parent: JobRow) -> None:
+    """Note that a child was started again in its family's present run, which therefore won't do so."""
+    child.child_order = {**(child.child_order or {}), RUN_KEY: parent.run_number}
 
 
 async def apply_verb(
@@ -221,7 +229,9 @@ async def apply_verb(
         await reserve_job(session, job, now)
 
 
-def _require_family_allows(verb: Verb, job: JobRow, parent: JobRow | None) -> None:
+async def _require_family_allows(
+    session: AsyncSession, verb: Verb, job: JobRow, parent: JobRow | None
+) -> None:
     """Hold what a person asks of a child by itself against where its family, whose row is locked, stands.
 
     Raises:
@@ -230,6 +240,10 @@ def _require_family_allows(verb: Verb, job: JobRow, parent: JobRow | None) -> No
     if parent is None or refuse_verb(verb, JobState(job.state)) is not None:
         return
     refusal = refuse_for_family(verb, job.status_reason, parent.id, JobState(parent.state))
+    if refusal is None and verb is Verb.RETRY:
+        counts = await repository.child_counts(session, parent)
+        live = sum(count for state, count in counts.items() if state not in TERMINAL_STATES)
+        refusal = refuse_for_room(live, most_at_once(stored_spec(parent)), parent.id)
     if refusal is not None:
         raise InvalidTransition(f"can't {verb.value} {job.id}: {refusal}")
 

@@ -14,7 +14,7 @@ from steelyard.governance.ledger.costs import spent_by_job
 from steelyard.governance.ledger.demand import Demand, demand_of
 from steelyard.governance.ledger.meters import Share
 from steelyard.governance.ledger.prices import ceiling, is_free
-from steelyard.jobs.family_rules import has_begun, starts_again
+from steelyard.jobs.family_rules import RUN_KEY, is_due
 from steelyard.jobs.specs import stored_spec
 from steelyard.kit.clock import Clock
 from steelyard.specs.budgets import JobCost, PlanCost
@@ -121,18 +121,18 @@ async def _gone_seconds(session: AsyncSession, parent: JobRow) -> float:
             JobRow.status_reason,
             JobRow.running_seconds,
             JobRow.spec["limits"]["max_runtime_seconds"].astext,
+            JobRow.child_order[RUN_KEY].astext,
         ).where(JobRow.parent_id == parent.id)
     )
-    again = not has_begun(parent.attempts_count, parent.run_number)
     return sum(
-        _gone_of_child(parent.type, JobState(state), reason, running, float(longest), again=again)
-        for state, reason, running, longest in rows
+        _gone_of_child(parent, int(run or 0), JobState(state), reason, running, float(longest))
+        for state, reason, running, longest, run in rows
     )
 
 
 def _gone_of_child(
-    family_type: str, state: JobState, reason: str | None, running: float, longest: float, *, again: bool
+    parent: JobRow, child_run: int, state: JobState, reason: str | None, running: float, longest: float
 ) -> float:
     if state not in TERMINAL_STATES:
         return min(running, longest)
-    return 0.0 if again and starts_again(family_type, state, reason) else longest
+    return 0.0 if is_due(parent.type, parent.run_number, child_run, state, reason) else longest

@@ -24,7 +24,7 @@ from steelyard.jobs.children import (
     stop_child,
 )
 from steelyard.jobs.events import append_event
-from steelyard.jobs.family_rules import PAUSED_WITH_FAMILY, has_begun, starts_again
+from steelyard.jobs.family_rules import PAUSED_WITH_FAMILY
 from steelyard.jobs.holds import hold_for_budget
 from steelyard.jobs.moves import make_move
 from steelyard.jobs.pokes import reach_family
@@ -171,26 +171,16 @@ class _Look:
             await self._move(JobState.PAUSED, Reason.PAUSED_BY_USER, "paused, with all that it has made")
 
     async def _begin(self) -> bool:
-        """Start again what a retry starts again, let go on what was paused with the family, and run.
+        """Let go on what was paused with the family, and run.
 
         Returns whether that is done; a large family takes several looks.
         """
-        if not has_begun(self._job.attempts_count, self._job.run_number):
-            again = [kin for kin in self._kin if self._starts_again(kin)]
-            if not await self._each(
-                again, lambda child_id: restart_child(self._session, child_id, self._now)
-            ):
-                return False
-            self._job.attempts_count = self._job.run_number + 1
         if not await self._resume(PAUSED_WITH_FAMILY):
             return False
         await self._move(JobState.RUNNING, None, "at work")
         self._job.started_at = self._job.started_at or self._now
         await self._read()
         return True
-
-    def _starts_again(self, kin: Kin) -> bool:
-        return starts_again(self._job.type, kin.child.state, kin.child.reason)
 
     async def _resume(self, reasons: frozenset[Reason]) -> bool:
         """Let go on what was paused for one of these reasons; whether that was all."""
@@ -236,13 +226,15 @@ class _Look:
             step = await asyncio.to_thread(self._step, stored_spec(self._job), children)
             for stop in step.stop:
                 await self._stop(stop.key, stop.reason, stop.message)
+            for key in step.restart:
+                await self._restart(key)
             for order in step.start:
                 await add_child(self._session, self._job, order, self._now)
         except InvalidSpec as error:
             step = FamilyStep(end=FamilyEnd(False, Reason.BAD_CONFIG, error.message))
-        if step.start:
+        if step.start or step.restart:
             await self._read()
-        if len(step.start) == MOST_STARTS:
+        if len(step.start) + len(step.restart) >= MOST_STARTS:
             await reach_family(self._session, self._job)
         if step.message and step.message != self._job.status_message:
             self._job.status_message, self._job.updated_at = step.message, self._now
@@ -253,6 +245,11 @@ class _Look:
         for kin in self._kin:
             if kin.child.key == key and kin.may_be_cancelled:
                 await stop_child(self._session, kin.child.job_id, reason, message, self._now)
+
+    async def _restart(self, key: str) -> None:
+        for kin in self._kin:
+            if kin.child.key == key and kin.child.is_due:
+                await restart_child(self._session, self._job, kin.child.job_id, self._now)
 
     async def _decide(self, end: FamilyEnd) -> None:
         self._job.family_end = asdict(end)
@@ -292,5 +289,5 @@ class _Look:
             await make_move(self._session, self._job, target, reason, message, self._now)
 
     def _note_progress(self) -> None:
-        over = sum(kin.is_over for kin in self._kin)
+        over = sum(kin.is_over and not kin.child.is_due for kin in self._kin)
         self._job.progress = {"step": over, "total_steps": most_children(stored_spec(self._job))}

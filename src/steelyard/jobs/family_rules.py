@@ -1,6 +1,7 @@
 """What holds between a family and its children, as pure functions over states."""
 
 from steelyard.jobs.recovery import FINAL_REASONS
+from steelyard.specs.job import HpoSpec, JobSpec
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, Verb
 
 _TYPES_THAT_NEED_ALL = ("rlhf",)
@@ -10,9 +11,21 @@ PAUSED_WITH_FAMILY = frozenset({Reason.FAMILY_PAUSED, Reason.BUDGET_EXHAUSTED})
 """Reasons of a paused child that goes on together with its family."""
 
 
-def has_begun(runs_begun: int, run_number: int) -> bool:
-    """Whether a family's present run has begun: what a retry starts again was started again."""
-    return runs_begun > run_number
+RUN_KEY = "run"
+"""Entry of a child's order: the run of its family in which it was made, or started again last."""
+
+
+def most_at_once(spec: JobSpec) -> int:
+    """Return how many launches of a job, or of the children of a family, there may be at once."""
+    return min(spec.search.max_concurrent_trials, spec.search.trials) if isinstance(spec, HpoSpec) else 1
+
+
+def is_due(family_type: str, family_run: int, child_run: int, state: JobState, reason: str | None) -> bool:
+    """Whether a child waits to be started again in its family's present run.
+
+    It stays so until it is, through pauses and deaths; what ends in the present run has had its turn.
+    """
+    return child_run < family_run and starts_again(family_type, state, reason)
 
 
 def starts_again(family_type: str, state: JobState, reason: str | None) -> bool:
@@ -26,6 +39,16 @@ def starts_again(family_type: str, state: JobState, reason: str | None) -> bool:
     if state is not JobState.FAILED:
         return False
     return family_type in _TYPES_THAT_NEED_ALL or reason not in {*FINAL_REASONS, Reason.GATE_FAILED}
+
+
+def refuse_for_room(live: int, most: int, parent_id: str) -> str | None:
+    """Return why a child can't be started again by itself beside those that are not over, or None."""
+    if live < most:
+        return None
+    return (
+        f"{live} of {parent_id} are not over, and no more may be at once; retry it when one has ended, or "
+        f"'steelyard retry {parent_id}' at its end"
+    )
 
 
 def refuse_for_family(verb: Verb, child_reason: str | None, parent_id: str, parent: JobState) -> str | None:

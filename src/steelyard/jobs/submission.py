@@ -21,6 +21,7 @@ from steelyard.jobs import repository
 from steelyard.jobs.capacity import Capacity
 from steelyard.jobs.costs import plan_cost, reserve_job
 from steelyard.jobs.entries import enter_job, new_job
+from steelyard.jobs.family_rules import most_at_once
 from steelyard.jobs.lineage import lineage_of
 from steelyard.jobs.pinning import Runnable, pin
 from steelyard.jobs.specs import parse_spec
@@ -117,7 +118,7 @@ class SubmissionService:
             cost = await plan_cost(session, checked, spec, self._clock)
             demand = demand_of(spec)
             quotas = await quota_effect(
-                session, checked, launched.resources.flavors, demand.gpus * _side_by_side(spec), self._clock
+                session, checked, launched.resources.flavors, demand.gpus * most_at_once(spec), self._clock
             )
         return PlanView(
             valid=True,
@@ -158,11 +159,6 @@ def runnable(spec: JobSpec) -> Runnable:
 def _launched(spec: Runnable) -> FineTuneSpec | EvalOnlySpec | RlhfSpec:
     """Return the spec that says what one launch is given: of a search, its trial's."""
     return spec.trial if isinstance(spec, HpoSpec) else spec
-
-
-def _side_by_side(spec: Runnable) -> int:
-    """Return how many launches there may be at once."""
-    return min(spec.search.max_concurrent_trials, spec.search.trials) if isinstance(spec, HpoSpec) else 1
 
 
 async def _claim_key(

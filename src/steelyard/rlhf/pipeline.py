@@ -62,6 +62,8 @@ def _unfinished(
     place = _place(spec, stage)
     if child is None:
         return FamilyStep(start=(order(),), message=f"{place}: {_DOING[stage]}")
+    if child.is_due:
+        return FamilyStep(restart=(stage,), message=f"{place}: {_DOING[stage]}")
     if child.state in TERMINAL_STATES:
         return _over(_failure(stage, child))
     return FamilyStep(message=f"{place}: {_DOING[stage]}; {child.job_id} is {child.state.value}")

@@ -12,9 +12,9 @@ from steelyard.specs.states import JobState
 FAMILY_TYPES = ("hpo", "rlhf")
 """Types of jobs that are made of other jobs: they hold no place and have no attempts."""
 MOST_ACTS = 100
-"""Children that one look pauses, resumes, stops or starts again at most; another look does the rest."""
+"""Children that one look pauses, resumes or stops at most; another look does the rest."""
 MOST_STARTS = 20
-"""Children that one look, which is one transaction, makes at most; the next look makes the next ones."""
+"""Children that one look, which is one transaction, makes or starts again at most; the next look goes on."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,9 @@ class Child:
     """`models/NAME@VERSION`, once it is registered."""
     message: str | None = None
     """Its `status_message`: of one that failed, why."""
+    is_due: bool = False
+    """It ended in an earlier run of its family, which was retried since: it waits to be started again, so it
+    is not over, and holds no place until then."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,12 @@ class FamilyEnd:
 
 @dataclass(frozen=True)
 class FamilyStep:
-    """What is to be done now: children to make, children to stop, or the end. All empty: wait."""
+    """What is to be done now: children to make, to stop, to start again, or the end. All empty: wait."""
 
     start: tuple[ChildOrder, ...] = ()
     stop: tuple[ChildStop, ...] = ()
     end: FamilyEnd | None = None
     message: str = ""
     """How the family stands, in words for people."""
+    restart: tuple[str, ...] = ()
+    """Keys of children that are due, and are started again now. Only so many as may be at work at once."""

@@ -53,6 +53,7 @@ def child(
     curve: Sequence[tuple[int, float]] = (),
     parameters: dict[str, Any] | None = None,
     metric: str = "tuned/heldout/loss",
+    is_due: bool = False,
 ) -> Child:
     """A child as the control plane tells of it."""
     return Child(
@@ -63,6 +64,7 @@ def child(
         parameters=parameters or {"training.learning_rate": 1e-3},
         metrics={} if value is None else {metric: value},
         curve=tuple(curve),
+        is_due=is_due,
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -162,6 +163,32 @@ class TestFailures:
         assert next_step(search_spec(max_failed_trials=0), children).end is None
 
 
+class TestStartingAgain:
+    def _due(self, *numbers: int) -> list[Child]:
+        return [child(n, JobState.FAILED, reason=Reason.PLATFORM_ERROR, is_due=True) for n in numbers]
+
+    def test_only_so_many_as_may_be_at_work_and_before_new_ones(self) -> None:
+        step = next_step(search_spec(), [child(0), *self._due(1, 2, 3)])
+        assert (step.restart, step.start) == (("trial-0001", "trial-0002"), ())
+        assert step.message == "4 of 10 trials made: 3 at work, 1 to be started again"
+        assert next_step(search_spec(), [child(0), child(1), child(2), *self._due(3)]).restart == ()
+
+    def test_places_that_are_left_are_for_new_ones(self) -> None:
+        step = next_step(search_spec(), [child(0), *self._due(1)])
+        assert step.restart == ("trial-0001",)
+        assert [order.key for order in step.start] == ["trial-0002"]
+
+    def test_who_waits_has_not_failed_and_is_not_over(self) -> None:
+        spec = search_spec(max_trials=3, max_failed_trials=0, max_concurrent_trials=1)
+        step = next_step(spec, [child(0), *self._due(1, 2)])
+        assert (step.end, step.restart, step.start, step.stop) == (None, (), (), ())
+
+    def test_many_are_started_again_a_few_at_a_look(self) -> None:
+        spec = search_spec(max_trials=50, max_concurrent_trials=50)
+        step = next_step(spec, self._due(*range(30)))
+        assert (len(step.restart), step.start) == (MOST_STARTS, ())
+
+
 class TestPruning:
     SPEC = search_spec(
         metric="eval/loss", pruning={"type": "asha", "min_steps": 3, "reduction_factor": 3}, max_trials=9
@@ -197,10 +224,12 @@ class TestPruning:
 @st.composite
 def _children(draw: st.DrawFn) -> list[Child]:
     numbers = draw(st.lists(st.integers(0, 11), unique=True, max_size=12))
+    states = {number: draw(st.sampled_from(list(JobState))) for number in numbers}
     return [
         child(
             number,
-            draw(st.sampled_from(list(JobState))),
+            states[number],
+            is_due=states[number] in (JobState.FAILED, JobState.CANCELLED) and draw(st.booleans()),
             value=draw(st.none() | st.floats()),
             reason=draw(st.none() | st.sampled_from([Reason.PRUNED, Reason.NAN_LOSS, Reason.GATE_FAILED])),
             curve=[(step, loss) for step, loss in enumerate(draw(st.lists(st.floats(), max_size=12)), 1)],
@@ -243,9 +272,11 @@ def _hold_the_bounds(spec: Any, children: Sequence[Child], step: FamilyStep) -> 
     started = {order.key for order in step.start}
     assert not started & {each.key for each in children}
     assert len(children) + len(started) <= spec.search.trials
-    assert not started or len(live) + len(started) <= spec.search.max_concurrent_trials
+    more = len(started) + len(step.restart)
+    assert not more or len(live) + more <= spec.search.max_concurrent_trials
+    assert set(step.restart) <= {each.key for each in children if each.is_due}
     assert {stop.key for stop in step.stop} <= {each.key for each in live}
-    assert step.end is None or not step.start
+    assert step.end is None or not more
 
 
 @pytest.mark.parametrize("spec", _ALGORITHMS, ids=lambda spec: spec.search.algorithm)
@@ -266,10 +297,24 @@ def test_no_interleaving_makes_too_many_trials_or_one_twice(spec: Any, seed: int
             assert order.key not in made
             made.add(order.key)
             children.append(Child(order.key, order.key, JobState.QUEUED, None, order.parameters))
+        again = step.restart[: draw.randint(0, len(step.restart))]
+        children = [
+            replace(each, state=JobState.QUEUED, is_due=False) if each.key in again else each
+            for each in children
+        ]
+        if draw.random() < 0.1:
+            # A retry of the whole, of which nothing is left at work.
+            children = [_stopped(each) for each in children]
         children = [_moved(each, draw) for each in children]
     else:
         pytest.fail("the search never ends")
     assert len(made) <= spec.search.trials
+
+
+def _stopped(each: Child) -> Child:
+    if each.state in TERMINAL_STATES:
+        return each
+    return replace(each, state=JobState.CANCELLED, reason=Reason.FAMILY_OVER, is_due=True)
 
 
 def _moved(each: Child, draw: random.Random) -> Child:

@@ -2,7 +2,7 @@
 
 import pytest
 
-from steelyard.jobs.family_rules import refuse_for_family, starts_again
+from steelyard.jobs.family_rules import is_due, refuse_for_family, starts_again
 from steelyard.specs.states import TERMINAL_STATES, JobState, Reason, Verb
 
 
@@ -40,3 +40,12 @@ def test_retry_and_resume_need_a_family_that_is_at_work(parent: JobState) -> Non
 
 def test_what_was_pruned_is_a_result() -> None:
     assert refuse_for_family(Verb.RETRY, Reason.PRUNED, "job_1", JobState.RUNNING) is not None
+
+
+def test_what_ends_in_the_present_run_has_had_its_turn() -> None:
+    cancelled = (JobState.CANCELLED, Reason.CANCELLED_BY_USER)
+    assert is_due("hpo", 1, 0, *cancelled)
+    assert is_due("hpo", 3, 1, *cancelled)
+    assert not is_due("hpo", 1, 1, *cancelled)
+    assert not is_due("hpo", 1, 0, JobState.CANCELLED, Reason.PRUNED)
+    assert not is_due("hpo", 1, 0, JobState.QUEUED, None)

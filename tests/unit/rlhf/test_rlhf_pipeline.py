@@ -280,3 +280,14 @@ def test_a_plan_tells_the_stages_and_their_bounds() -> None:
         assert told in second
     (alone,) = forecast(spec_of("dpo"))
     assert "stage 1 of 1, policy" in alone
+
+
+def test_a_stage_that_a_retry_is_to_start_again_is_and_nothing_before_its_turn() -> None:
+    scorer = child("reward_model", JobState.SUCCEEDED, GOOD)
+    due = child("policy", JobState.FAILED, reason=Reason.GATE_FAILED, is_due=True)
+    again = next_step(spec_of(), [scorer, due])
+    assert (again.restart, again.start, again.end) == (("policy",), (), None)
+
+    lost = child("reward_model", JobState.CANCELLED, is_due=True)
+    assert next_step(spec_of(), [lost, due]).restart == ("reward_model",)
+    assert next_step(spec_of(), [child("reward_model", JobState.RUNNING), due]).restart == ()
