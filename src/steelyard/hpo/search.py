@@ -31,7 +31,7 @@ def next_step(spec: HpoSpec, children: Sequence[Child]) -> FamilyStep:
         return FamilyStep(end=_give_up(block, trials, failed), message=message)
     if len(trials) >= block.trials and all(trial.is_over for trial in trials):
         return FamilyStep(end=_end(spec, trials, children), message=message)
-    pruned = _pruned(block, trials, live)
+    pruned = _pruned(spec, trials, live)
     free = min(block.max_concurrent_trials - len(live), MOST_STARTS)
     again = [trial.key for trial in trials if trial.is_due][: max(0, free)]
     orders = _orders(spec, trials, free - len(again))
@@ -60,14 +60,22 @@ def _orders(spec: HpoSpec, trials: Sequence[Trial], free: int) -> tuple[ChildOrd
     return tuple(order_of(spec, number, points[number]) for number in numbers)
 
 
-def _pruned(block: SearchBlock, trials: Sequence[Trial], live: Sequence[Trial]) -> tuple[ChildStop, ...]:
+def _pruned(spec: HpoSpec, trials: Sequence[Trial], live: Sequence[Trial]) -> tuple[ChildStop, ...]:
     """A model whose training is over is evaluated, whatever the others have shown since."""
     curves = {trial.number: trial.curve for trial in trials}
     candidates = [
-        trial.number for trial in live if trial.state is not JobState.CANCELLING and not trial.is_trained
+        trial.number
+        for trial in live
+        if trial.state is not JobState.CANCELLING and not trial.is_trained and not _at_last_step(spec, trial)
     ]
-    why = stops(block.pruning, curves, candidates)
+    why = stops(spec.search.pruning, curves, candidates)
     return tuple(ChildStop(key_of(number), Reason.PRUNED, told) for number, told in sorted(why.items()))
+
+
+def _at_last_step(spec: HpoSpec, trial: Trial) -> bool:
+    """Whether there is nothing left to save of a trial's training. Of epochs nobody knows the steps here."""
+    steps = trial.point.get("training.max_steps", spec.trial.training.max_steps)
+    return bool(trial.curve) and isinstance(steps, int) and trial.curve[-1][0] >= steps
 
 
 def _give_up(block: SearchBlock, trials: Sequence[Trial], failed: int) -> FamilyEnd:

@@ -214,6 +214,33 @@ class TestPruning:
         stops = next_step(self.SPEC, self._curves(value=9.0, metric="train/loss")).stop
         assert [stop.key for stop in stops] == ["trial-0001"]
 
+    @pytest.mark.parametrize("rule", [{"type": "asha"}, {"type": "median", "min_trials": 1}])
+    def test_nothing_is_saved_by_stopping_at_the_last_step(self, rule: dict[str, Any]) -> None:
+        pruning = {"min_steps": 10, "reduction_factor": 2} | rule
+        training = {"max_steps": 40, "eval_steps": 10}
+        spec = search_spec(metric="eval/loss", trial={"training": training}, pruning=pruning)
+
+        def stopped(spec: Any, steps: int, **parameters: int) -> list[str]:
+            point = {"training.learning_rate": 1e-3, **parameters}
+            curves = [[(step, loss) for step in range(10, steps + 1, 10)] for loss in (1.0, 9.0)]
+            children = [child(n, curve=curve, parameters=point) for n, curve in enumerate(curves)]
+            return [stop.key for stop in next_step(spec, children).stop]
+
+        assert stopped(spec, 40) == []
+        assert stopped(spec, 30) == ["trial-0001"]
+        steps = {"type": "choice", "values": [20, 80]}
+        varied = spec.model_copy(
+            update={
+                "search": search_spec(
+                    metric="eval/loss",
+                    pruning=pruning,
+                    parameters={"training.learning_rate": RATE, "training.max_steps": steps},
+                ).search
+            }
+        )
+        assert stopped(varied, 40, **{"training.max_steps": 80}) == ["trial-0001"]
+        assert stopped(varied, 20, **{"training.max_steps": 20}) == []
+
     def test_what_is_over_counts_where_it_got_to(self) -> None:
         over = [child(n, JobState.CANCELLED, reason=Reason.PRUNED, curve=[(3, float(n))]) for n in range(6)]
         assert [stop.key for stop in next_step(self.SPEC, [*over, child(8, curve=[(3, 4.0)])]).stop] == [
