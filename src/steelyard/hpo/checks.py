@@ -3,7 +3,7 @@
 import itertools
 import json
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 from pydantic import ValidationError
@@ -75,8 +75,8 @@ def _parameters_can_be_drawn(spec: HpoSpec) -> Fault | None:
     if len(spec.search.parameters) > _MOST_PARAMETERS:
         return Fault("search.parameters", f"a search has {_MOST_PARAMETERS} parameters at most")
     for path, parameter in ordered(spec.search):
-        if isinstance(parameter, Choice) and len(set(map(repr, parameter.values))) < len(parameter.values):
-            return Fault(f"{_param(path)}.values", "names a value twice")
+        if isinstance(parameter, Choice) and (twice := _value_twice(parameter.values)) is not None:
+            return Fault(f"{_param(path)}.values", f"names a value twice: {twice}")
         if isinstance(parameter, Choice) and len(parameter.values) > _MOST_CHOICES:
             return Fault(f"{_param(path)}.values", f"a choice has {_MOST_CHOICES} values at most")
         if parameter.size is not None and parameter.size > _MOST_VALUES:
@@ -84,6 +84,16 @@ def _parameters_can_be_drawn(spec: HpoSpec) -> Fault | None:
         fault = find(_param(path), parameter)
         if fault is not None:
             return fault
+    return None
+
+
+def _value_twice(values: Sequence[Value]) -> str | None:
+    """Return two values that are one to who reads them (1, 1.0 and true are), in words; None: all differ."""
+    first: dict[Value, Value] = {}
+    for value in values:
+        if value in first:
+            return f"{json.dumps(first[value])} and {json.dumps(value)}"
+        first[value] = value
     return None
 
 

@@ -87,6 +87,17 @@ CASES: list[tuple[HpoSpec, str, str]] = [
         "low >= 1",
     ),
     (
+        searched("training.learning_rate", {"type": "choice", "values": [1, 0.5, 1.0]}),
+        "search.parameters.training.learning_rate.values",
+        "1 and 1.0",
+    ),
+    (
+        searched("training.packing", {"type": "choice", "values": [True, 1]}),
+        "search.parameters.training.packing.values",
+        "true and 1",
+    ),
+    (searched("training.lr", RATE), "search.parameters.training.lr", "did you mean training.learning_rate?"),
+    (
         searched("training.seed", {"type": "choice", "values": [1, 2, 1]}),
         "search.parameters.training.seed.values",
         "twice",
