@@ -9,6 +9,8 @@ import pytest
 from sqlalchemy import text
 from tests.control_plane import ControlPlane, serve
 from tests.e2e.specs import script_spec
+from tests.gpu_pool import gpu_spec
+from tests.households import search_spec
 
 from steelyard.client.spec_file import load_spec_file
 from steelyard.storage.database import Database
@@ -18,6 +20,20 @@ EVER = {
     "kind": "span", "starts_at": "0001-01-01T00:00:00+14:00", "ends_at": "9999-12-31T23:59:59-12:00",
 }  # fmt: skip
 ALL_TIME = {"starts_on": "0001-01-01", "ends_on": "9999-12-31"}
+
+
+_RLHF: dict[str, Any] = {
+    "api_version": "steelyard/v1",
+    "type": "rlhf",
+    "name": "tone",
+    "model": {"name_or_path": "builtin/tiny-random"},
+    "dataset": {"ref": "pairs@v2"},
+    "policy": {"method": "ppo", "max_steps": 5},
+}
+
+
+def _with_secrets(own: list[str], trial: list[str]) -> dict[str, Any]:
+    return {**search_spec(), "secrets": own, "trial": {**gpu_spec(1, 60), "secrets": trial}}
 
 
 @pytest.fixture
@@ -43,6 +59,18 @@ async def plane(database: Database, database_dsn: str, tmp_path: Path) -> AsyncG
         (json.dumps({**script_spec("a"), "type": "magic"}).encode(), "type"),
         (json.dumps({**script_spec("a"), "name": "Not A Name"}).encode(), "name"),
         (json.dumps({**script_spec("a"), "api_version": "steelyard/v0"}).encode(), "api_version"),
+        (json.dumps({**script_spec("a"), "method": "sft"}).encode(), "script"),
+        (json.dumps(_RLHF).encode(), "reward_model"),
+        (
+            json.dumps(_RLHF | {"policy": {"method": "dpo", "max_steps": 1, "gamma": 0.5}}).encode(),
+            "policy.gamma",
+        ),
+        (
+            json.dumps({**search_spec(), "trial": {**gpu_spec(1, 60), "method": "sft"}}).encode(),
+            "trial.script",
+        ),
+        (json.dumps(_with_secrets([], ["A", "B"])).encode(), "trial.secrets.0"),
+        (json.dumps(_with_secrets(["A"], ["B"])).encode(), "secrets.0"),
     ],
 )
 async def test_a_bad_submission_is_a_422_that_names_the_field(

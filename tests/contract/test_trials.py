@@ -16,7 +16,7 @@ from steelyard.governance.identity import Actor
 from steelyard.hpo import next_step
 from steelyard.jobs.curves import curves_of
 from steelyard.jobs.families import FamilyService
-from steelyard.kit.errors import InvalidRequest, InvalidSpec, NotFound, StaleLease
+from steelyard.kit.errors import InvalidRequest, InvalidSpec, NotFound, QuotaExceeded, StaleLease
 from steelyard.specs.families import MOST_STARTS
 from steelyard.specs.outcome import OutcomeKind
 from steelyard.specs.reports import AttemptReport, CurvePoint
@@ -291,6 +291,15 @@ class TestSubmission:
             with pytest.raises(InvalidSpec) as caught:
                 await house.search(**changes)
             assert caught.value.param == param
+
+    async def test_what_no_node_holds_is_named_as_the_searchs_author_wrote_it(self, house: Searches) -> None:
+        body = json.dumps(search_spec(4, 2, gpus=64)).encode()
+        submission = house.pool.plane.services.submission
+        with pytest.raises(QuotaExceeded, match=r"trial\.resources\.gpus") as caught:
+            await submission.submit(ADMIN, "default", body, None)
+        assert caught.value.param == "trial.resources.gpus"
+        plan = await submission.plan(ADMIN, "default", body)
+        assert any(message.startswith("trial.resources.gpus: 64") for message in plan.messages)
 
     async def test_a_plan_tells_of_trials_and_of_the_first_points(self, house: Searches) -> None:
         spec = search_spec(4, 2, gpus=1)

@@ -25,10 +25,15 @@ class Forecast:
 
 
 class Capacity:
-    """Reads the pool within a transaction."""
+    """Reads the pool within a transaction.
 
-    def __init__(self, session: AsyncSession) -> None:
+    Args:
+        within: what stands before the fields' names in the job's spec, such as `trial.`.
+    """
+
+    def __init__(self, session: AsyncSession, within: str = "") -> None:
         self._session = session
+        self._within = within
 
     async def require_fit(self, asked: ResourcesBlock) -> None:
         """Refuse what no node could ever hold.
@@ -42,9 +47,9 @@ class Capacity:
         if not nodes or any(_holds(node, asked) for node in nodes):
             return
         field, most, wanted = _shortage(nodes, asked)
+        param = f"{self._within}resources.{field}"
         raise QuotaExceeded(
-            f"resources.{field}: {wanted:g} asked for, the largest node has {most:g}; ask for less",
-            param=f"resources.{field}",
+            f"{param}: {wanted:g} asked for, the largest node has {most:g}; ask for less", param=param
         )
 
     async def forecast(self, asked: ResourcesBlock, priority: int) -> Forecast:
@@ -69,7 +74,9 @@ class Capacity:
             messages.append("no node has reported yet; the job would wait for the first")
         elif not fits:
             field, most, wanted = _shortage(nodes, asked)
-            messages.append(f"resources.{field}: {wanted:g} asked for, the largest node has {most:g}")
+            messages.append(
+                f"{self._within}resources.{field}: {wanted:g} asked for, the largest node has {most:g}"
+            )
         return Forecast(fits, free and not ahead, (ahead or 0) + 1, tuple(messages))
 
     async def _nodes(self) -> list[NodeRow]:

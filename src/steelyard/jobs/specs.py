@@ -22,7 +22,10 @@ def parse_spec(body: bytes) -> JobSpec:
     except ValidationError as error:
         value = json.loads(body)
         faults = [
-            {"param": ".".join(map(str, field_path(value, item))), "message": item["msg"]}
+            {
+                "param": ".".join(map(str, field_path(value, item))),
+                "message": item["msg"].removeprefix("Value error, "),
+            }
             for item in error.errors(include_url=False)
         ]
         first = faults[0]

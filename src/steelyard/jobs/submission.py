@@ -86,9 +86,10 @@ class SubmissionService:
                 return await _replay(session, actor, stored, digest)
             spec = parse_spec(body)
             spec, dataset = await pin(session, checked, runnable(spec))
-            launched = _launched(spec)
-            await require_secrets(session, checked, [*spec.secrets, *launched.secrets])
-            await Capacity(session).require_fit(launched.resources)
+            launched, within = _launched(spec)
+            await require_secrets(session, checked, spec.secrets)
+            await require_secrets(session, checked, launched.secrets, within)
+            await Capacity(session, within).require_fit(launched.resources)
             job = new_job(actor.id, checked, spec, dataset, self._clock())
             job.lineage = {**job.lineage, **(further_lineage or {})}
             response = view_of(job, [], None).model_dump_json()
@@ -111,9 +112,10 @@ class SubmissionService:
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
             spec, dataset = await pin(session, checked, runnable(parse_spec(body)))
-            launched = _launched(spec)
-            await require_secrets(session, checked, [*spec.secrets, *launched.secrets])
-            capacity = Capacity(session)
+            launched, within = _launched(spec)
+            await require_secrets(session, checked, spec.secrets)
+            await require_secrets(session, checked, launched.secrets, within)
+            capacity = Capacity(session, within)
             fit = await capacity.forecast(launched.resources, spec.priority)
             cost = await plan_cost(session, checked, spec, self._clock)
             demand = demand_of(spec)
@@ -156,9 +158,9 @@ def runnable(spec: JobSpec) -> Runnable:
     )
 
 
-def _launched(spec: Runnable) -> FineTuneSpec | EvalOnlySpec | RlhfSpec:
-    """Return the spec that says what one launch is given: of a search, its trial's."""
-    return spec.trial if isinstance(spec, HpoSpec) else spec
+def _launched(spec: Runnable) -> tuple[FineTuneSpec | EvalOnlySpec | RlhfSpec, str]:
+    """Return the spec that says what one launch is given, and what stands before its fields' names."""
+    return (spec.trial, "trial.") if isinstance(spec, HpoSpec) else (spec, "")
 
 
 async def _claim_key(

@@ -8,11 +8,21 @@ FieldPath: TypeAlias = tuple[str | int, ...]
 """Keys and indices from the document's root to a field."""
 
 
+class FieldFault(ValueError):
+    """A rule over a whole spec is broken; `param` is the path of the field that mends it."""
+
+    def __init__(self, param: str, message: str) -> None:
+        super().__init__(message)
+        self.param = param
+
+
 def field_path(data: Any, fault: ErrorDetails) -> FieldPath:
     """Return the path as the user wrote it: Pydantic's also holds the names of the unions' branches."""
     if fault["type"] in ("union_tag_not_found", "union_tag_invalid"):
         return (*_walk(data, fault["loc"]), _discriminator(fault))
     path = _walk(data, fault["loc"])
+    if isinstance(broken := fault.get("ctx", {}).get("error"), FieldFault):
+        return (*path, *broken.param.split("."))
     return (*path, fault["loc"][-1]) if fault["type"] == "missing" else path
 
 

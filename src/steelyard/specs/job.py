@@ -20,6 +20,7 @@ from steelyard.specs.blocks import (
     TrainingBlock,
 )
 from steelyard.specs.evaluations import BUILT_IN_SUITES
+from steelyard.specs.faults import FieldFault
 from steelyard.specs.gates import POLICY_KL
 from steelyard.specs.methods import (
     METHOD_FORMATS,
@@ -78,31 +79,35 @@ class FineTuneSpec(JobBase):
     @model_validator(mode="after")
     def _method_has_its_blocks(self) -> Self:
         if self.preference is not None and self.method not in PREFERENCE_METHODS:
-            raise ValueError(f"method {self.method} takes no preference block; dpo and kto do")
+            raise FieldFault("preference", f"method {self.method} takes no preference block; dpo and kto do")
         if self.online is not None and self.method not in ONLINE_METHODS:
-            raise ValueError(f"method {self.method} takes no online block; ppo and grpo do")
+            raise FieldFault("online", f"method {self.method} takes no online block; ppo and grpo do")
         if self.method == "script":
             if self.script is None:
-                raise ValueError("method script needs a script block")
+                raise FieldFault("script", "method script needs a script block")
             if self.peft is not None or self.evaluation is not None:
-                raise ValueError("method script takes no peft or evaluation block")
+                raise FieldFault(
+                    "peft" if self.peft is not None else "evaluation",
+                    "method script takes no peft or evaluation block",
+                )
             return self
         if self.script is not None:
-            raise ValueError("a script block needs method: script")
+            raise FieldFault("script", "a script block needs method: script")
         if self.model is None:
-            raise ValueError(f"method {self.method} needs a model block")
+            raise FieldFault("model", f"method {self.method} needs a model block")
         if self.dataset is None:
-            raise ValueError(f"method {self.method} needs a dataset block")
+            raise FieldFault("dataset", f"method {self.method} needs a dataset block")
         if self.training.max_steps is None and self.training.num_train_epochs is None:
-            raise ValueError("training needs max_steps or num_train_epochs")
+            raise FieldFault("training", "training needs max_steps or num_train_epochs")
         return self
 
     @model_validator(mode="after")
     def _method_can_do_what_is_asked(self) -> Self:
         if self.method in ONLINE_METHODS and self.online is None:
-            raise ValueError(
+            raise FieldFault(
+                "online",
                 f"method {self.method} needs an online block that names a reward_model; "
-                "train one with method reward, or submit a job of type rlhf, which does both"
+                "train one with method reward, or submit a job of type rlhf, which does both",
             )
         if self.dataset is not None:
             require_fitting(self.method, self.dataset)
@@ -115,12 +120,16 @@ class FineTuneSpec(JobBase):
         if self.evaluation is None:
             return self
         if self.method == REWARD_METHOD:
-            raise ValueError(
+            raise FieldFault(
+                "evaluation",
                 "method reward takes no evaluation block: suites are for models that write; "
-                "its accuracy on held-out pairs is measured by its training"
+                "its accuracy on held-out pairs is measured by its training",
             )
         if self.evaluation.judges_training and self.method == "sft":
-            raise ValueError(f"gate {POLICY_KL!r} needs method dpo, kto, ppo or grpo: sft has no reference")
+            raise FieldFault(
+                "evaluation.gates",
+                f"gate {POLICY_KL!r} needs method dpo, kto, ppo or grpo: sft has no reference",
+            )
         if METHOD_FORMATS[self.method][0] not in TEXT_FORMATS and self.method not in ONLINE_METHODS:
             refuse_text_suites(self.evaluation, METHOD_FORMATS[self.method][0])
         return self
@@ -134,8 +143,10 @@ def require_fitting(method: str, dataset: DatasetBlock) -> None:
     """
     fitting = METHOD_FORMATS.get(method)
     if dataset.format is not None and fitting is not None and dataset.format not in fitting:
-        raise ValueError(
-            f"method {method} learns from {' or '.join(fitting)} data, and dataset.format is {dataset.format}"
+        raise FieldFault(
+            "dataset.format",
+            f"method {method} learns from {' or '.join(fitting)} data, "
+            f"and dataset.format is {dataset.format}",
         )
 
 
@@ -147,31 +158,43 @@ def refuse_text_suites(evaluation: EvaluationBlock, data_format: str) -> None:
     """
     own = [name for name in evaluation.suite_names if name in BUILT_IN_SUITES]
     if own:
-        raise ValueError(
+        raise FieldFault(
+            "evaluation.suites",
             f"suite {own[0]} is made from {', '.join(TEXT_FORMATS)} data, and this is {data_format}: "
-            "use safety, a suite of your own, or an eval_only job over other data"
+            "use safety, a suite of your own, or an eval_only job over other data",
         )
 
 
 def _require_own_settings(method: str, training: TrainingBlock, preference: PreferenceBlock | None) -> None:
     """Refuse settings that a method would pass over in silence."""
     if training.eval_steps is not None and method != "sft":
-        raise ValueError(f"training.eval_steps is for method sft; leave it out with {method}")
+        raise FieldFault(
+            "training.eval_steps", f"training.eval_steps is for method sft; leave it out with {method}"
+        )
     if method not in ("sft", "script"):
         for name in ("packing", "assistant_only_loss", "completion_only_loss"):
             if getattr(training, name):
-                raise ValueError(f"training.{name} is for method sft; leave it out with {method}")
+                raise FieldFault(
+                    f"training.{name}", f"training.{name} is for method sft; leave it out with {method}"
+                )
     if preference is None:
         return
     if method == "kto" and preference.loss_type != "sigmoid":
-        raise ValueError("preference.loss_type is for method dpo; kto has its own loss")
+        raise FieldFault(
+            "preference.loss_type", "preference.loss_type is for method dpo; kto has its own loss"
+        )
     if method == "dpo" and (preference.desirable_weight, preference.undesirable_weight) != (1.0, 1.0):
-        raise ValueError("preference.desirable_weight and undesirable_weight are for method kto")
+        raise FieldFault(
+            "preference", "preference.desirable_weight and undesirable_weight are for method kto"
+        )
 
 
 def _require_spread(method: str, distributed: DistributedBlock) -> None:
     if method == "ppo" and distributed.strategy != "none":
-        raise ValueError("method ppo trains in one process: distributed.strategy must be none, or use grpo")
+        raise FieldFault(
+            "distributed.strategy",
+            "method ppo trains in one process: distributed.strategy must be none, or use grpo",
+        )
 
 
 class EvalOnlySpec(JobBase):
@@ -189,24 +212,28 @@ class EvalOnlySpec(JobBase):
     @model_validator(mode="after")
     def _has_one_model(self) -> Self:
         if (self.model is None) == (self.endpoint is None):
-            raise ValueError("give model or endpoint, one of the two")
+            raise FieldFault("model", "give model or endpoint, one of the two")
         if self.endpoint is not None and self.endpoint.secret not in (None, *self.secrets):
-            raise ValueError("endpoint.secret must be among secrets, so that the job gets it")
+            raise FieldFault(
+                "endpoint.secret", "endpoint.secret must be among secrets, so that the job gets it"
+            )
         return self
 
     @model_validator(mode="after")
     def _gates_name_what_is_measured(self) -> Self:
         if self.evaluation.judges_training:
-            raise ValueError(f"gate {POLICY_KL!r} is measured by training, and this job has none")
+            raise FieldFault(
+                "evaluation.gates", f"gate {POLICY_KL!r} is measured by training, and this job has none"
+            )
         return self
 
     @model_validator(mode="after")
     def _built_in_suites_have_what_they_need(self) -> Self:
         own = [name for name in self.evaluation.suite_names if name in BUILT_IN_SUITES]
         if own and self.dataset is None:
-            raise ValueError(f"suite {own[0]} needs a dataset block")
+            raise FieldFault("dataset", f"suite {own[0]} needs a dataset block")
         if own and self.endpoint is not None:
-            raise ValueError(f"suite {own[0]} needs likelihoods, which an endpoint doesn't give")
+            raise FieldFault("endpoint", f"suite {own[0]} needs likelihoods, which an endpoint doesn't give")
         return self
 
 
@@ -266,17 +293,19 @@ class RlhfSpec(JobBase):
     def _reward_model_where_it_is_used(self) -> Self:
         online = self.policy.method in ONLINE_METHODS
         if online and self.reward_model is None:
-            raise ValueError(f"policy method {self.policy.method} needs a reward_model block")
+            raise FieldFault("reward_model", f"policy method {self.policy.method} needs a reward_model block")
         if not online and self.reward_model is not None:
-            raise ValueError(
+            raise FieldFault(
+                "reward_model",
                 f"policy method {self.policy.method} learns from the preferences themselves: "
-                "leave reward_model out, or use ppo or grpo"
+                "leave reward_model out, or use ppo or grpo",
             )
         policy = self.register_as.model_name if self.register_as else self.name
         if self.reward_model is not None and self.reward_model.model_name == policy:
-            raise ValueError(
+            raise FieldFault(
+                "reward_model.model_name",
                 f"reward_model.model_name {policy} is where the policy is registered: what scores and what "
-                "writes are no versions of one model; name another, or leave it out"
+                "writes are no versions of one model; name another, or leave it out",
             )
         return self
 
@@ -290,12 +319,15 @@ class RlhfSpec(JobBase):
     @model_validator(mode="after")
     def _settings_mean_something(self) -> Self:
         if (name := next(iter(self.policy.misplaced()), None)) is not None:
-            raise ValueError(f"policy.{name} means nothing to method {self.policy.method}; leave it out")
+            raise FieldFault(
+                f"policy.{name}", f"policy.{name} means nothing to method {self.policy.method}; leave it out"
+            )
         if self.policy.method in PREFERENCE_METHODS and self.policy.beta <= 0:
-            raise ValueError(f"policy method {self.policy.method} needs beta > 0")
+            raise FieldFault("policy.beta", f"policy method {self.policy.method} needs beta > 0")
         if self.training.max_steps is not None or self.training.num_train_epochs is not None:
-            raise ValueError(
-                "steps are reward_model.max_steps and policy.max_steps; leave them out of training"
+            raise FieldFault(
+                "training",
+                "steps are reward_model.max_steps and policy.max_steps; leave them out of training",
             )
         _require_own_settings(self.policy.method, self.training, None)
         _require_spread(self.policy.method, self.distributed)

@@ -123,7 +123,7 @@ class TestRefusals:
             (SPEC.replace("type: fine_tune\n", ""), "job.yaml:1: type: is missing; one of fine_tune", "type"),
             (SPEC.replace("fine_tune", "finetune"), "job.yaml:2: type: 'finetune' is none of", "type"),
             (SPEC + "  num_train_epochs: 1\n", "job.yaml:6: training: give max_steps or", "training"),
-            (SPEC.replace("model: {name", "tags: {name"), "method sft needs a model block", None),
+            (SPEC.replace("model: {name", "tags: {name"), "model: method sft needs a model block", "model"),
             (SPEC + "  max_steps: 5\n", "job.yaml:9: training.max_steps is given", "training.max_steps"),
             (SPEC + "peft: {target_modules: 3}\n", "job.yaml:9: peft.target_modules:", "peft.target_modules"),
             (SPEC.replace("60", ".inf"), "job.yaml: .inf and .nan", None),

@@ -144,8 +144,13 @@ class SecretService:
             count += len(rows)
 
 
-async def require_secrets(session: AsyncSession, project_id: ProjectId, names: Sequence[str]) -> None:
+async def require_secrets(
+    session: AsyncSession, project_id: ProjectId, names: Sequence[str], within: str = ""
+) -> None:
     """Make sure that a project has the secrets that a job names.
+
+    Args:
+        within: what stands before the fields' names in the job's spec, such as `trial.`.
 
     Raises:
         InvalidSpec: one isn't there; `param` says which.
@@ -161,7 +166,7 @@ async def require_secrets(session: AsyncSession, project_id: ProjectId, names: S
         if name not in there:
             raise InvalidSpec(
                 f"the project has no secret {name!r}; set it first with 'steelyard secrets set {name}'",
-                param=f"secrets.{place}",
+                param=f"{within}secrets.{place}",
             )
 
 
