@@ -204,6 +204,10 @@ async def test_nothing_but_a_reward_model_of_the_project_scores(
     await _register(pairs, writer.id, tmp_path, {})
     param, words = await _refusal(client, _spec("ppo", online={"reward_model": "models/writer@1"}))
     assert (param, "made by method dpo" in words) == ("online.reward_model", True)
+    there, next_one = {"name_or_path": "models/writer@1"}, {"name_or_path": "models/writer@2"}
+    assert (await client.jobs.plan(_spec("dpo") | {"model": there})).valid
+    param, _ = await _refusal(client, _spec("dpo") | {"model": next_one})
+    assert param == "model.name_or_path"
 
 
 async def test_a_policy_is_launched_with_its_scorer_and_tells_of_it(

@@ -7,12 +7,12 @@ else is taken as a reward model.
 from collections.abc import Iterator
 
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.governance.access import ProjectId
-from steelyard.jobs.model_names import checkpoint_id, parse_version
+from steelyard.jobs.model_names import PREFIXES, checkpoint_id, parse_version, why_no_name
 from steelyard.kit.errors import InvalidSpec
 from steelyard.rlhf.scorer import pairs_needed
 from steelyard.rlhf.stages import all_orders
@@ -21,9 +21,12 @@ from steelyard.specs.families import ChildOrder
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, RlhfSpec
 from steelyard.specs.methods import METHOD_FORMATS, REWARD_METHOD, TEXT_FORMATS
 from steelyard.specs.rlhf import RewardModelBlock
+from steelyard.specs.search import Choice, SearchBlock
 from steelyard.storage.tables import CheckpointRow, JobRow, ModelVersionRow
 
 Fitted = FineTuneSpec | EvalOnlySpec | RlhfSpec
+_SEARCHED_MODELS = {"model.name_or_path": False, "online.reward_model": True}
+"""Fields that name models and can be searched -> whether a reward model is meant."""
 
 
 def require_shape(spec: Fitted, dataset: DatasetVersion) -> None:
@@ -77,25 +80,36 @@ def require_batches(spec: Fitted) -> None:
         raise InvalidSpec(why, param="training.per_device_train_batch_size")
 
 
-async def require_roles(session: AsyncSession, project: ProjectId, spec: Fitted) -> None:
-    """Hold the registered models that a spec names against what it wants of them.
+async def require_roles(
+    session: AsyncSession, project: ProjectId, spec: Fitted, *, begun: bool = False
+) -> None:
+    """Hold the models that a spec names, as far as the platform knows them, against what it wants of them.
 
-    A base model that isn't there is left to preparation, which looks at names of all kinds.
+    Folders and Hugging Face ids are left to preparation, which looks at names of all kinds.
+
+    Args:
+        begun: it comes out of a spec that was taken before. A base model that vanished since is left to
+            preparation as well, so that the job fails as others do.
 
     Raises:
-        InvalidSpec: there is no such reward model in the project, or a model is named in another's role.
+        InvalidSpec: there is no such model in the project, or a model is named in another's role.
     """
     for param, name, scores in _models_of(spec):
-        method = await _method_behind(session, project, name)
-        if scores and method is None:
-            raise InvalidSpec(
-                f"no {name!r} in project {project!r}; 'steelyard models list' shows what there is",
-                param=param,
-            )
-        if method is None:
-            continue
-        if why := why_not_in_role(name, method, scores=scores):
+        if why := await _why_no_model(session, project, name, scores=scores, begun=begun):
             raise InvalidSpec(why, param=param)
+
+
+async def require_choices(session: AsyncSession, project: ProjectId, block: SearchBlock) -> None:
+    """Hold the models that a search chooses from against what its trials want of them, as `require_roles`.
+
+    Raises:
+        InvalidSpec: as for that.
+    """
+    for path, scores in _SEARCHED_MODELS.items():
+        parameter = block.parameters.get(path)
+        for place, name in enumerate(parameter.values if isinstance(parameter, Choice) else ()):
+            if why := await _why_no_model(session, project, str(name), scores=scores):
+                raise InvalidSpec(why, param=f"search.parameters.{path}.values.{place}")
 
 
 def why_not_in_role(name: str, method: str, *, scores: bool) -> str | None:
@@ -178,9 +192,25 @@ def _models_of(spec: Fitted) -> Iterator[tuple[str, str, bool]]:
         yield "online.reward_model", spec.online.reward_model, True
 
 
+async def _why_no_model(
+    session: AsyncSession, project: ProjectId, name: str, *, scores: bool, begun: bool = False
+) -> str | None:
+    """Return why a name is no model that can play a role, as far as that is known here, or None."""
+    if (why := why_no_name(name)) is not None:
+        return why
+    method = await _method_behind(session, project, name)
+    if method is not None:
+        return why_not_in_role(name, method, scores=scores)
+    if scores or (name.startswith(PREFIXES) and not begun):
+        return f"no {name!r} in project {project!r}; 'steelyard models list' shows what there is"
+    return None
+
+
 async def _method_behind(session: AsyncSession, project: ProjectId, name: str) -> str | None:
-    """Return the method of the job that made a model of the project; None where there is no such model."""
-    method = JobRow.spec["method"].astext
+    """Return the method of the job that made a model of the project, empty where it has none; None where
+    there is no such model.
+    """
+    method = func.coalesce(JobRow.spec["method"].astext, "")
     if (version := parse_version(name)) is not None:
         query = select(method).join(ModelVersionRow, ModelVersionRow.job_id == JobRow.id)
         query = query.where(
@@ -190,7 +220,11 @@ async def _method_behind(session: AsyncSession, project: ProjectId, name: str) -
         )
     elif (checkpoint := checkpoint_id(name)) is not None:
         query = select(method).join(CheckpointRow, CheckpointRow.job_id == JobRow.id)
-        query = query.where(CheckpointRow.project_id == project, CheckpointRow.id == checkpoint)
+        query = query.where(
+            CheckpointRow.project_id == project,
+            CheckpointRow.id == checkpoint,
+            CheckpointRow.status == "available",
+        )
     else:
         return None
     return await session.scalar(query)

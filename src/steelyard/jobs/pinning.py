@@ -8,7 +8,7 @@ from steelyard.datasets import catalogue
 from steelyard.datasets.catalogue import DatasetVersion
 from steelyard.evals.suites import pin_suites
 from steelyard.governance.access import ProjectId
-from steelyard.jobs.fitting import require_batches, require_roles, require_shape
+from steelyard.jobs.fitting import require_batches, require_choices, require_roles, require_shape
 from steelyard.kit.errors import InvalidSpec
 from steelyard.specs.job import EvalOnlySpec, FineTuneSpec, HpoSpec, RlhfSpec
 
@@ -30,6 +30,7 @@ async def pin(
     """
     if not isinstance(spec, HpoSpec):
         return await _pin(session, project, spec, begun=begun)
+    await require_choices(session, project, spec.search)
     try:
         trial, dataset = await _pin(session, project, spec.trial, begun=begun)
     except InvalidSpec as error:
@@ -45,7 +46,7 @@ async def _pin(
         pinned_block = await pin_suites(session, project, spec.evaluation)
         spec = spec.model_copy(update={"evaluation": pinned_block})
     require_batches(spec)
-    await require_roles(session, project, spec)
+    await require_roles(session, project, spec, begun=begun)
     if spec.dataset is None:
         return spec, None
     dataset = await catalogue.resolve(session, project, spec.dataset.ref, hold=True, deleted_too=begun)

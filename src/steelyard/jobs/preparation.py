@@ -22,6 +22,7 @@ from steelyard.jobs.events import append_event
 from steelyard.jobs.fitting import why_not_in_role
 from steelyard.jobs.launching import spec_of
 from steelyard.jobs.lifecycle import Folders
+from steelyard.jobs.model_names import BUILTIN_PREFIX
 from steelyard.jobs.references import ADAPTER_CONFIG, KnownModel, find_model
 from steelyard.jobs.specs import launched_block
 from steelyard.kit.canonical import digest_json
@@ -38,7 +39,6 @@ from steelyard.specs.tokens import TokenProgress, refuse_share
 from steelyard.storage.database import Database
 from steelyard.storage.tables import JobRow
 
-_BUILTIN_PREFIX = "builtin/"
 _BAD_CONFIG_EXIT = 64
 _DISK_FULL_REASON = Reason.DISK_FULL.value
 
@@ -253,7 +253,7 @@ class PreparationService:
 
     async def _model(self, name: str, revision: str | None) -> dict[str, Any] | Prepared:
         """Return where the base model is. A built-in one can't change: it is looked for once."""
-        if not name.startswith(_BUILTIN_PREFIX):
+        if not name.startswith(BUILTIN_PREFIX):
             return await self._resolve_model(name, revision)
         memo = self._models_cache / "resolved" / f"{digest_json(name)[7:]}.json"
         known = await asyncio.to_thread(_read_memo, memo)

@@ -5,6 +5,8 @@ from typing import Literal
 
 from steelyard.specs.base import Message
 
+BUILTIN_MODELS = ("builtin/tiny-random", "builtin/smollm2-135m-instruct")
+"""Models that need no network."""
 ModelKind = Literal["model", "reward_model"]
 """A `model` writes texts. A `reward_model` scores them, and no alias points to it."""
 

@@ -16,6 +16,7 @@ from steelyard.runtime.failures import bad_config
 from steelyard.runtime.files import replace_folder
 from steelyard.runtime.layout import partial_dir
 from steelyard.runtime.manifests import read_manifest, verify_manifest, write_manifest
+from steelyard.specs.models import BUILTIN_MODELS
 from steelyard.specs.states import Reason
 
 PREFIX = "builtin/"
@@ -69,7 +70,7 @@ def _find(name: str) -> _Recipe:
         return _Recipe(digest_json([smollm.RECIPE, source]), smollm.make_smollm)
     raise bad_config(
         Reason.MODEL_NOT_FOUND,
-        f"There is no {name!r}: use builtin/tiny-random or builtin/smollm2-135m-instruct.",
+        f"There is no {name!r}: use {' or '.join(BUILTIN_MODELS)}.",
         param="model.name_or_path",
     )
 
