@@ -182,6 +182,8 @@ class ApiChannel(Channel):
                 self._events.popleft()
 
     def _send_progress(self) -> None:
+        """Send the newest report with the points that wait; those that come meanwhile go with the next, as
+        checkpoints would wait for ever where points come as fast as they are sent."""
         more = True
         while more:
             with self._lock:
@@ -191,12 +193,12 @@ class ApiChannel(Channel):
             more = self._forget(points)
 
     def _forget(self, points: list[CurvePoint]) -> bool:
-        """Take points that got through from the queue; whether others wait."""
+        """Take points that got through from the queue; whether there were more than one report holds."""
         sent = {id(point) for point in points}
         with self._lock:
             while self._points and id(self._points[0]) in sent:
                 self._points.popleft()
-            return bool(points and self._points)
+            return len(points) == MAX_POINTS and bool(self._points)
 
     def _send_result(self, outcome: Outcome) -> None:
         try:

@@ -10,8 +10,16 @@ from tests.attempt_api import STALE, AttemptApi, serve_attempt_api
 
 from steelyard.runtime.link import ApiLink
 from steelyard.runtime.reporting import ApiChannel
+from steelyard.specs.base import Message
 from steelyard.specs.outcome import ExitCode, Outcome, OutcomeKind
-from steelyard.specs.reports import MAX_POINTS, AttemptReport, CheckpointReport, CurvePoint, EventReport
+from steelyard.specs.reports import (
+    MAX_POINTS,
+    AttemptReport,
+    CheckpointReport,
+    CurvePoint,
+    Directives,
+    EventReport,
+)
 from steelyard.specs.states import Reason
 
 
@@ -45,6 +53,23 @@ def _until(condition: Callable[[], Any]) -> None:
 
 def _progress(step: int) -> AttemptReport:
     return AttemptReport(epoch=1, phase="training", step=step)
+
+
+class _RestlessLink:
+    """With each report that is sent, the next point is there."""
+
+    def __init__(self) -> None:
+        self.channel: ApiChannel | None = None
+        self.verbs: list[str] = []
+
+    def post(self, verb: str, message: Message, timeout_seconds: float | None = None) -> Directives | None:
+        self.verbs.append(verb)
+        if self.channel is not None and verb == "report":
+            self.channel.add_point(CurvePoint(step=len(self.verbs), name="train/loss", value=0.5))
+        return None
+
+    def close(self) -> None:
+        return
 
 
 def _checkpoint(step: int) -> CheckpointReport:
@@ -92,6 +117,18 @@ class TestReporting:
         assert list(dict.fromkeys(_steps(api))) == list(range(1, 2 * MAX_POINTS + 2))
         assert max(len(body["points"]) for body in api.bodies("report")) == MAX_POINTS
         assert api.bodies("report")[-1]["points"] == []
+
+    def test_points_that_come_as_fast_as_they_are_sent_hold_up_no_checkpoint(self) -> None:
+        link = _RestlessLink()
+        channel = ApiChannel(link, epoch=1, interval_seconds=0.01, lease_seconds=60.0)
+        link.channel = channel
+        channel.add_point(CurvePoint(step=1, name="train/loss", value=0.5))
+        _until(lambda: "report" in link.verbs)
+        accepted: list[int] = []
+        channel.publish(_checkpoint(10), lambda report: accepted.append(report.step))
+        _until(lambda: accepted == [10])
+        link.channel = None
+        channel.close(None, 5.0)
 
     def test_checkpoints_wait_for_the_api_and_keep_their_order(
         self, api: AttemptApi, open_channel: Callable[..., ApiChannel]
