@@ -80,8 +80,12 @@ def test_a_closed_pipe_ends_quietly(api: ScriptedApi) -> None:
 
 
 def test_ctrl_c_while_commands_are_imported_is_no_traceback(tmp_path: Path) -> None:
-    # Typer is imported by the commands alone: this one sends us the signal at that moment.
-    (tmp_path / "typer.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)\n")
+    # Typer is imported by the commands alone: this one sends us the signal at that moment, which another
+    # thread may be the one to take.
+    (tmp_path / "typer.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\n"
+        "for _ in range(1000):\n    time.sleep(0.01)\n"
+    )
     done = subprocess.run(
         [sys.executable, "-c", f"import sys; sys.path.insert(0, {str(tmp_path)!r}); {RUN}"],
         capture_output=True,
