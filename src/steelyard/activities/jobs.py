@@ -96,9 +96,9 @@ class JobActivities:
     @activity.defn(name="stop_attempt")
     async def stop_attempt(self, stop: Stop) -> None:
         """Ask an attempt to save and leave."""
-        folder = await self._endings.request_stop(stop.attempt_id, stop.reason)
+        order = await self._endings.request_stop(stop.attempt_id, stop.reason)
         await self._executor.stop(
-            stop.attempt_id, Path(folder), StopMode.CHECKPOINT, stop.grace_seconds, stop.reason
+            stop.attempt_id, Path(order.folder), StopMode.CHECKPOINT, stop.grace_seconds, order.reason
         )
 
     @activity.defn(name="register_model")

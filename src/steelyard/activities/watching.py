@@ -127,7 +127,7 @@ class Watcher:
             return
         sight.stopped = True
         _log.info("stopping attempt", attempt_id=attempt_id, reason=reason)
-        await self._endings.request_stop(attempt_id, reason)
+        reason = (await self._endings.request_stop(attempt_id, reason)).reason
         grace_seconds = float(spec.grace_seconds)
         if state.node_left_seconds is not None:
             grace_seconds = min(grace_seconds, max(_LEAST_GRACE_SECONDS, state.node_left_seconds))

@@ -64,7 +64,7 @@ class Lines(Silence):
     def show(self, job: JobView) -> None:
         """Print the job's state, if it reads otherwise than before."""
         words = [job.id, job.state.value, job.status_reason or "", progress_words(job.progress)]
-        if job.state is not JobState.RUNNING:
+        if job.state is not JobState.RUNNING or job.children is not None:
             words = [*words[:3], printable(job.status_message or "")]
         line = "  ".join(word for word in words if word)
         if self._last.get(job.id) != line:
@@ -93,6 +93,8 @@ class Bars(Silence):
         self._note_state(job)
         progress = job.progress
         words = progress_words(progress, running=job.state is JobState.RUNNING)
+        if job.children is not None and job.state is JobState.RUNNING:
+            words = printable(job.status_message or words)
         known = job.id in self._tasks
         if not known:
             self._tasks[job.id] = self._progress.add_task("", total=None, name="", state="", words="")

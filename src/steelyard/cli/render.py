@@ -19,7 +19,7 @@ from steelyard.cli.formats import (
 from steelyard.cli.output import printable
 from steelyard.cli.promotion_tables import gate_table
 from steelyard.specs.budgets import JobCost, PlanCost, plain
-from steelyard.specs.states import JobState
+from steelyard.specs.states import TERMINAL_STATES, JobState
 from steelyard.specs.views import (
     AttemptView,
     CheckpointView,
@@ -183,7 +183,7 @@ def children_words(children: Mapping[str, int]) -> str:
 
 
 def best_words(job: JobView) -> str:
-    """Write which trial of a search is the best so far."""
+    """Write which trial of a search is the best, of those that are over."""
     if job.best is None or job.best.value is None:
         return ""
     values = ", ".join(f"{path}={value}" for path, value in sorted(job.best.parameters.items()))
@@ -227,7 +227,7 @@ def _facts(job: JobView) -> Table:
         ("type", job.type),
         ("part of", job.parent or ""),
         ("children", children_words(job.children or {})),
-        ("best so far", best_words(job)),
+        ("best" if job.state in TERMINAL_STATES else "best so far", best_words(job)),
         ("priority", str(job.priority)),
         ("created", f"{format_time(job.created_at)}, {format_age(job.created_at)} ago, by {job.created_by}"),
         ("ran", format_span(job.started_at, job.ended_at)),

@@ -115,7 +115,8 @@ def _standing(block: SearchBlock, trials: Sequence[Trial], ordered: int = 0, aga
         "finished": sum(trial.state is JobState.SUCCEEDED for trial in trials),
         "pruned": sum(trial.was_pruned for trial in trials),
         "failed": sum(trial.has_failed for trial in trials),
-        "at work": ordered + again + sum(trial.is_at_work for trial in trials),
+        "at work": ordered + again + sum(trial.is_at_work and not trial.is_paused for trial in trials),
+        "paused": sum(trial.is_paused for trial in trials),
         "to be started again": sum(trial.is_due for trial in trials) - again,
     }
     parts = ", ".join(f"{count} {word}" for word, count in counts.items() if count)

@@ -47,6 +47,11 @@ class Trial:
         return self.state not in TERMINAL_STATES
 
     @property
+    def is_paused(self) -> bool:
+        """Whether it keeps its place and does nothing in it."""
+        return self.state is JobState.PAUSED
+
+    @property
     def has_failed(self) -> bool:
         """Whether it failed by itself. A model that its gates refuse is no failure of the search."""
         return self.is_over and self.state is JobState.FAILED and self.reason != Reason.GATE_FAILED

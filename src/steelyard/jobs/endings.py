@@ -1,5 +1,6 @@
 """The end of an attempt, written down once: cause, cost, checkpoints that it left, figures."""
 
+from dataclasses import dataclass
 from datetime import datetime
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -20,6 +21,14 @@ from steelyard.specs.states import Reason
 from steelyard.storage.bucket_settings import uses_bucket
 from steelyard.storage.database import Database
 from steelyard.storage.tables import AttemptRow, JobRow
+
+
+@dataclass(frozen=True)
+class StopOrder:
+    """Where an attempt is, and why it is to leave."""
+
+    folder: str
+    reason: str
 
 
 class EndingService:
@@ -62,14 +71,15 @@ class EndingService:
             job = await repository.lock_job(session, attempt.job_id)
             return _end_of(attempt, job) if attempt.state == "ended" else None
 
-    async def request_stop(self, attempt_id: str, reason: str) -> str:
-        """Store why the attempt is to leave, and return its folder; the first reason stands."""
+    async def request_stop(self, attempt_id: str, reason: str) -> StopOrder:
+        """Store why the attempt is to leave; the first reason stands, and is returned with its folder."""
         async with self._database.transaction() as session:
             attempt = await repository.find_attempt(session, attempt_id, lock=True)
-            attempt.stop_reason = attempt.stop_reason or reason
+            first = attempt.stop_reason or reason
+            attempt.stop_reason = first
             if attempt.state != "ended":
                 attempt.state = "stopping"
-            return attempt.attempt_dir
+            return StopOrder(attempt.attempt_dir, first)
 
     async def _index_leftovers(self, session: AsyncSession, attempt: AttemptRow, job: JobRow) -> None:
         """Adopt checkpoints that were finished while the api was away; their writer has gone for certain.

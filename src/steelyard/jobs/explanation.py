@@ -12,7 +12,7 @@ from steelyard.jobs import repository
 from steelyard.jobs.children import read_kin
 from steelyard.jobs.waiting import Outlook, look_ahead
 from steelyard.specs.families import FAMILY_TYPES
-from steelyard.specs.states import JobState
+from steelyard.specs.states import JobState, Reason
 from steelyard.specs.views import ExplainView
 from steelyard.storage.scopes import pool_view
 from steelyard.storage.tables import AttemptRow, JobRow
@@ -83,6 +83,8 @@ def _summary(job: JobRow, state: JobState, outlook: Outlook | None) -> str:
         return f"queued at position {reason.position} with priority {job.priority}: {reason.sentence}"
     if outlook is not None:
         return f"queued with priority {job.priority}: the next round of the scheduler starts it"
+    if state is JobState.PAUSED and job.status_reason == Reason.BUDGET_EXHAUSTED:
+        return f"paused: {message}. A higher limit ('steelyard budget set') or the next period brings it"
     if state is JobState.PAUSED:
         return f"paused: {message}; 'steelyard resume {job.id}' queues it again"
     return f"{state.value}: {message}"

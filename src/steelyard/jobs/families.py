@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.jobs import repository
+from steelyard.jobs.child_ends import tell_ends
 from steelyard.jobs.children import (
     Curves,
     Kin,
@@ -140,6 +141,7 @@ class _Look:
 
     async def carry_on(self) -> str | None:
         """Do what is due; return the child whose model is to be registered now."""
+        await tell_ends(self._session, self._job)
         await self._read()
         state = JobState(self._job.state)
         if state is JobState.PAUSED:

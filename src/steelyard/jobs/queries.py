@@ -61,9 +61,11 @@ class QueryService:
     async def search(
         self, actor: Actor, project: str, filter_: JobFilter, limit: int, after: str | None
     ) -> Page[JobSummary]:
-        """Return a page of jobs, newest first."""
+        """Return a page of jobs, newest first. The parent that a filter names must be there."""
         async with self._database.transaction() as session:
             checked = await access.authorize(session, actor, project, Permission.JOB_READ)
+            if filter_.parent is not None:
+                await repository.find_job(session, checked, filter_.parent)
             rows = await repository.list_jobs(session, checked, filter_, limit + 1, after)
         return page_of(
             [summary_of(job, attempt) for job, attempt in rows], limit, [job.id for job, _ in rows]

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, func, select, text
+from sqlalchemy import ColumnElement, case, func, literal, select, text
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import load_only
 
 from steelyard.governance.access import ProjectId
 from steelyard.kit.errors import NotFound
 from steelyard.specs.families import FAMILY_TYPES
-from steelyard.specs.states import TERMINAL_STATES, JobState
+from steelyard.specs.states import TERMINAL_STATES, JobState, Reason
 from steelyard.storage.tables import (
     AllocationRow,
     AttemptRow,
@@ -178,15 +178,12 @@ async def model_version_of(session: AsyncSession, job: JobRow) -> ModelVersionRo
 
 
 async def child_counts(session: AsyncSession, job: JobRow) -> dict[str, int]:
-    """Return how many children of a job are in which state."""
+    """Return how many children of a job are in which state; those that were pruned stand apart."""
     if job.type not in FAMILY_TYPES:
         return {}
-    query = (
-        select(JobRow.state, func.count())
-        .where(JobRow.parent_id == job.id)
-        .group_by(JobRow.state)
-        .order_by(JobRow.state)
-    )
+    pruned = (JobRow.state == JobState.CANCELLED) & (JobRow.status_reason == Reason.PRUNED)
+    word = case((pruned, literal(Reason.PRUNED.value)), else_=JobRow.state)
+    query = select(word, func.count()).where(JobRow.parent_id == job.id).group_by(word).order_by(word)
     return {row[0]: row[1] for row in await session.execute(query)}
 
 

@@ -130,7 +130,8 @@ class JobView(JobSummary):
     parent: str | None = None
     """The search or pipeline that made it."""
     children: dict[str, int] | None = None
-    """Of a search or pipeline: how many of the jobs that it has made are in which state."""
+    """Of a search or pipeline: how many of the jobs that it has made are in which state. Of those that were
+    cancelled, the ones that a search stopped early count as `pruned`."""
     best: TrialView | None = None
     """Of a search: the best trial so far. Not there in the answer to a submission or a command."""
     gates: Judgement | None = None
