@@ -357,6 +357,13 @@ class TestLimits:
         assert (launched.attempt_id, launched.orders.desired) == (None, "pause")
         assert (await pool.job(job)).status_reason == Reason.BUDGET_EXHAUSTED
 
+    async def test_explain_offers_what_helps_and_no_resume_that_is_refused(self, pool: Pool) -> None:
+        await pool.set_budget(gpu_hours=8)
+        job = await _paused_by_budget(pool, 4, 500)
+        view = await pool.plane.services.queries.explain(ADMIN, "default", job)
+        assert "steelyard budget set" in view.summary
+        assert "resume" not in view.summary
+
     async def test_removing_a_budget_lets_everything_go_on(self, pool: Pool) -> None:
         await pool.set_budget(gpu_hours=8)
         job = await _paused_by_budget(pool, 4, 500)
