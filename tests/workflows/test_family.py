@@ -1,7 +1,6 @@
 """The sequence of a family's run, against a real Temporal server."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -12,10 +11,9 @@ from sqlalchemy import text
 from temporalio import activity
 from temporalio.api.enums.v1 import IndexedValueType
 from temporalio.api.operatorservice.v1 import AddSearchAttributesRequest
-from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+from tests.workflows.replays import replay, sandbox
 
 from steelyard.jobs.pokes import FAMILY_TOPIC
 from steelyard.kit.ids import new_id
@@ -120,7 +118,7 @@ def worker_of(client: Client, world: FamilyWorld, queue: str) -> Worker:
             world.register_family,
             world.close_tracking,
         ],
-        workflow_runner=_runner(),
+        workflow_runner=sandbox(),
     )
 
 
@@ -199,18 +197,7 @@ class TestDispatch:
 class TestReplay:
     @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)
     async def test_histories_of_earlier_versions_replay(self, path: Path) -> None:
-        replayer = Replayer(
-            workflows=[FamilyWorkflow],
-            data_converter=pydantic_data_converter,
-            workflow_runner=_runner(),
-        )
-        await replayer.replay_workflow(WorkflowHistory.from_json(path.stem, json.loads(path.read_text())))
+        await replay(FamilyWorkflow, path)
 
     def test_there_are_histories_to_replay(self) -> None:
         assert len(list(HISTORIES.glob("*.json"))) >= 2
-
-
-def _runner() -> SandboxedWorkflowRunner:
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules("steelyard", "pydantic")
-    )

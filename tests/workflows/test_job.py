@@ -1,15 +1,13 @@
 """The sequence of a run, against a real Temporal server."""
 
-import json
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
-from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+from tests.workflows.replays import replay, sandbox
 from tests.workflows.world import CRASH, EVICTION, NAN, SUCCESS, World
 
 from steelyard.kit.ids import new_id
@@ -62,7 +60,7 @@ async def running(client: Client, world: World) -> AsyncGenerator[Run]:
             world.register_model,
             world.close_tracking,
         ],
-        workflow_runner=_runner(),
+        workflow_runner=sandbox(),
     )
     async with worker:
         handle = await client.start_workflow(
@@ -231,22 +229,7 @@ class TestCommands:
 class TestReplay:
     @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)
     async def test_histories_of_earlier_versions_replay(self, path: Path) -> None:
-        replayer = Replayer(
-            workflows=[JobWorkflow],
-            data_converter=pydantic_data_converter,
-            workflow_runner=_runner(),
-        )
-        await replayer.replay_workflow(_history(path))
+        await replay(JobWorkflow, path)
 
     def test_there_are_histories_to_replay(self) -> None:
         assert len(list(HISTORIES.glob("*.json"))) >= 3
-
-
-def _history(path: Path) -> WorkflowHistory:
-    return WorkflowHistory.from_json(path.stem, json.loads(path.read_text()))
-
-
-def _runner() -> SandboxedWorkflowRunner:
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules("steelyard", "pydantic")
-    )

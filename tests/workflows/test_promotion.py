@@ -1,7 +1,6 @@
 """The sequence of a promotion, against a real Temporal server."""
 
 import asyncio
-import json
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -10,10 +9,9 @@ from pathlib import Path
 
 import pytest
 from temporalio import activity
-from temporalio.client import Client, WorkflowHandle, WorkflowHistory
-from temporalio.contrib.pydantic import pydantic_data_converter
-from temporalio.worker import Replayer, Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.client import Client, WorkflowHandle
+from temporalio.worker import Worker
+from tests.workflows.replays import replay, sandbox
 
 from steelyard.kit.ids import new_id
 from steelyard.rollouts.requests import PROMOTION_TOPIC
@@ -78,7 +76,7 @@ async def promoting(client: Client, world: PromotionWorld) -> AsyncGenerator[Han
         task_queue=queue,
         workflows=[PromotionWorkflow],
         activities=[world.check_promotion, world.settle_promotion],
-        workflow_runner=_runner(),
+        workflow_runner=sandbox(),
     )
     async with worker:
         yield await client.start_workflow(
@@ -116,7 +114,7 @@ class TestPromotion:
 
     async def test_a_worker_that_is_gone_loses_no_approval(self, temporal: Client) -> None:
         queue, world = new_id("queue"), PromotionWorld(settled=[WAITS])
-        parts = {"task_queue": queue, "workflows": [PromotionWorkflow], "workflow_runner": _runner()}
+        parts = {"task_queue": queue, "workflows": [PromotionWorkflow], "workflow_runner": sandbox()}
         activities = [world.check_promotion, world.settle_promotion]
         async with Worker(temporal, **parts, activities=activities):  # pyright: ignore[reportArgumentType]
             handle = await temporal.start_workflow(
@@ -153,18 +151,7 @@ class TestDispatch:
 class TestReplay:
     @pytest.mark.parametrize("path", sorted(HISTORIES.glob("*.json")), ids=lambda path: path.stem)
     async def test_histories_of_earlier_versions_replay(self, path: Path) -> None:
-        replayer = Replayer(
-            workflows=[PromotionWorkflow],
-            data_converter=pydantic_data_converter,
-            workflow_runner=_runner(),
-        )
-        await replayer.replay_workflow(WorkflowHistory.from_json(path.stem, json.loads(path.read_text())))
+        await replay(PromotionWorkflow, path)
 
     def test_there_are_histories_to_replay(self) -> None:
         assert len(list(HISTORIES.glob("*.json"))) >= 2
-
-
-def _runner() -> SandboxedWorkflowRunner:
-    return SandboxedWorkflowRunner(
-        restrictions=SandboxRestrictions.default.with_passthrough_modules("steelyard", "pydantic")
-    )
