@@ -7,14 +7,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from steelyard.hpo.trials import value_in
 from steelyard.jobs.events import append_event
-from steelyard.specs.states import JobState, Reason
+from steelyard.specs.states import TERMINAL_STATES, JobState, Reason
 from steelyard.storage.tables import JobRow
 
 # A child that is started again ends again: the order notes which of its runs was told of, counted from one.
 _UNTOLD = text(
     """
     UPDATE jobs SET child_order = child_order || jsonb_build_object('told', run_number + 1)
-    WHERE parent_id = :parent AND state IN ('succeeded', 'failed', 'cancelled')
+    WHERE parent_id = :parent AND state = ANY(:over)
         AND COALESCE(CAST(child_order ->> 'told' AS INTEGER), 0) <= run_number
     RETURNING id, child_key, state, status_reason, status_message, metrics, child_order
     """
@@ -26,7 +26,7 @@ async def tell_ends(session: AsyncSession, parent: JobRow) -> None:
 
     Part of the caller's transaction, which holds the parent's row.
     """
-    ended = (await session.execute(_UNTOLD, {"parent": parent.id})).all()
+    ended = (await session.execute(_UNTOLD, {"parent": parent.id, "over": list(TERMINAL_STATES)})).all()
     metric = parent.spec.get("search", {}).get("metric")
     for row in sorted(ended, key=lambda row: row.child_key):
         value = value_in(row.metrics, metric) if metric else None
